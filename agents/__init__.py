@@ -1,0 +1,1 @@
+"""Language-model work: routing, fallback and pipelines. Knows nothing of MCP."""

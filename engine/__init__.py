@@ -1,0 +1,1 @@
+"""Computation and storage. Knows nothing of MCP or language models."""

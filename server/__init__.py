@@ -1,0 +1,1 @@
+"""How the outside world gets in: command line, MCP transports, settings and the composition root."""
