@@ -1,0 +1,374 @@
+"""The bar loop, compiled: the execution rules of `engine.core.simulator` over plain arrays."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from engine.core.candles import FloatColumn
+from engine.core.simulation import SkipReason
+from engine.core.trades import ExitReason
+
+LONG_ENTRY, LONG_EXIT, SHORT_ENTRY, SHORT_EXIT = 1, 2, 4, 8
+EQUITY_FRACTION, QUOTE, QUANTITY, RISK = 0, 1, 2, 3
+
+# Counters: four figures of the run, then one per SkipReason.
+AMBIGUOUS, EXPOSED, RUINED_BAR, CAPPED, SKIPS = 0, 1, 2, 3, 4
+COUNTERS = SKIPS + len(SkipReason)
+
+# Columns of the two trade tables (see Trades.from_tables).
+SIDE, SIGNAL_BAR, ENTRY_BAR, EXIT_BAR, REASON, ROW_WIDTH = 0, 1, 2, 3, 4, 5
+ENTRY_PRICE, EXIT_PRICE, QUANTITY_HELD, PNL, GROSS, FEES, MAE, MFE, INITIAL_RISK, RECORD_WIDTH = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+)
+
+# Compiled code wants plain integers, not enumerations.
+_SIGNAL, _STOP_LOSS, _TAKE_PROFIT = int(ExitReason.SIGNAL), int(ExitReason.STOP_LOSS), int(ExitReason.TAKE_PROFIT)
+_TRAILING_STOP, _LIQUIDATION = int(ExitReason.TRAILING_STOP), int(ExitReason.LIQUIDATION)
+_MAX_BARS, _END_OF_DATA = int(ExitReason.MAX_BARS), int(ExitReason.END_OF_DATA)
+_SKIP_CONFLICT = SKIPS + int(SkipReason.CONFLICTING_SIGNALS)
+_SKIP_DIRECTION = SKIPS + int(SkipReason.DIRECTION_NOT_ALLOWED)
+_SKIP_RUINED = SKIPS + int(SkipReason.RUINED)
+_SKIP_NO_STOP = SKIPS + int(SkipReason.NO_STOP)
+_SKIP_QUANTITY = SKIPS + int(SkipReason.BELOW_MIN_QUANTITY)
+_SKIP_NOTIONAL = SKIPS + int(SkipReason.BELOW_MIN_NOTIONAL)
+_SKIP_MARGIN = SKIPS + int(SkipReason.INSUFFICIENT_MARGIN)
+
+
+class KernelRules(NamedTuple):
+    """Settings and levels of one run as scalars; zero numerators and quantities mean none, NaN fractions too."""
+
+    capital: float
+    taker_fee: float
+    target_fee: float
+    fee_reserve: float
+    slippage: float
+    size_mode: int
+    size_value: float
+    leverage: float
+    lot_numerator: float
+    lot_denominator: float
+    tick_numerator: float
+    tick_denominator: float
+    min_quantity: float
+    min_notional: float
+    max_quantity: float
+    stop_fraction: float
+    target_fraction: float
+    trail_fraction: float
+    trail_activation: float
+    breakeven: float
+    max_bars: int
+    optimistic: bool
+    allow_long: bool
+    allow_short: bool
+    inverse: bool
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _gross(side: float, quantity: float, entry: float, exit_: float, inverse: bool) -> float:
+    if inverse:
+        return side * quantity * (1.0 / entry - 1.0 / exit_)
+    return side * quantity * (exit_ - entry)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _whole_steps_down(value: float, numerator: float, denominator: float) -> float:
+    return np.floor(value * denominator / numerator * (1.0 + 1e-12)) * numerator / denominator
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _level(price: float, way: float, fraction: float, distance: float, numerator: float, denominator: float) -> float:
+    """Return the level a fraction or else a distance away, above for way 1 and below for -1, on the tick beyond it.
+
+    NaN where there is neither, and where the level would not be a price.
+    """
+    level = price + way * distance if np.isnan(fraction) else price * (1.0 + way * fraction)
+    if numerator > 0.0:
+        ticks = level * denominator / numerator
+        whole = np.ceil(ticks * (1.0 - 1e-12)) if way > 0.0 else np.floor(ticks * (1.0 + 1e-12))
+        level = whole * numerator / denominator
+    return level if level > 0.0 else np.nan
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _distance(column: FloatColumn, bar: int) -> float:
+    """Return the distance frozen at a bar, NaN where there is none."""
+    if len(column) > 0 and column[bar] > 0.0:
+        return column[bar]
+    return np.nan
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _close_trade(  # noqa: PLR0913 - a compiled function takes its state as arguments
+    rows: NDArray[np.int64],
+    records: NDArray[np.float64],
+    trade: int,
+    bar: int,
+    reason: int,
+    price: float,
+    fee_rate: float,
+    best: float,
+    worst: float,
+    inverse: bool,
+) -> float:
+    """Write the exit of a trade and return what it changes in the wallet."""
+    side = float(rows[trade, SIDE])
+    entry = records[trade, ENTRY_PRICE]
+    quantity = records[trade, QUANTITY_HELD]
+    if side * price > side * best:
+        best = price
+    if side * price < side * worst:
+        worst = price
+    gross = _gross(side, quantity, entry, price, inverse)
+    fee = (quantity / price if inverse else quantity * price) * fee_rate
+    fees = records[trade, FEES] + fee
+    rows[trade, EXIT_BAR] = bar
+    rows[trade, REASON] = reason
+    records[trade, EXIT_PRICE] = price
+    records[trade, GROSS] = gross
+    records[trade, FEES] = fees
+    records[trade, PNL] = gross - fees
+    records[trade, MAE] = 0.0 - _gross(side, quantity, entry, worst, inverse)
+    records[trade, MFE] = 0.0 + _gross(side, quantity, entry, best, inverse)
+    return gross - fee
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars, every rule at its place in it
+    open_: FloatColumn,
+    high: FloatColumn,
+    low: FloatColumn,
+    close: FloatColumn,
+    decisions: NDArray[np.uint8],
+    stop_distance: FloatColumn,
+    target_distance: FloatColumn,
+    trail_distance: FloatColumn,
+    rules: KernelRules,
+    equity: FloatColumn,
+    position: NDArray[np.int8],
+    rows: NDArray[np.int64],
+    records: NDArray[np.float64],
+    counters: NDArray[np.int64],
+) -> int:
+    """Run all bars, fill the five output arrays and return the number of trades.
+
+    Parameters
+    ----------
+    open_, high, low, close : ndarray of float64, shape (n,)
+        Finite and positive.
+    decisions : ndarray of uint8, shape (n,)
+        Bits LONG_ENTRY, LONG_EXIT, SHORT_ENTRY, SHORT_EXIT, decided at the close of their bar.
+    stop_distance, target_distance, trail_distance : ndarray of float64, shape (n,) or (0,)
+        Price units at the signal bar; empty where there is none.
+    rules : KernelRules
+    equity, position : output, shape (n,)
+    rows, records : output, one row a trade, as many rows as there can be entries
+    counters : output, shape (COUNTERS,), zeros but RUINED_BAR, which is -1
+    """
+    bars = len(close)
+    wallet = rules.capital
+    trades = 0
+    side = 0.0
+    quantity = 0.0
+    entry_price = 0.0
+    entry_bar = 0
+    best = worst = 0.0
+    stop = target = 0.0
+    stop_reason = _STOP_LOSS
+    trail_gap = np.nan
+    trail_from = breakeven_from = 0.0
+    trails = breaks_even = False
+
+    for bar in range(bars):
+        # Rules 1 and 6: what was decided at the last close happens at this open.
+        decision = decisions[bar - 1] if bar > 0 else 0
+        if decision != 0 or (side != 0.0 and rules.max_bars > 0):
+            conflict = (decision & LONG_ENTRY) != 0 and (decision & SHORT_ENTRY) != 0
+            enter_long = (decision & LONG_ENTRY) != 0 and not conflict and (decision & LONG_EXIT) == 0
+            enter_short = (decision & SHORT_ENTRY) != 0 and not conflict and (decision & SHORT_EXIT) == 0
+            if conflict:
+                counters[_SKIP_CONFLICT] += 1
+            wanted = 0.0
+            if enter_long and side <= 0.0:
+                wanted = 1.0
+            elif enter_short and side >= 0.0:
+                wanted = -1.0
+            if side != 0.0:
+                told_to_leave = (decision & (LONG_EXIT if side > 0.0 else SHORT_EXIT)) != 0 or wanted != 0.0
+                timed_out = rules.max_bars > 0 and bar - entry_bar >= rules.max_bars
+                if told_to_leave or timed_out:
+                    reason = _SIGNAL if told_to_leave else _MAX_BARS
+                    price = open_[bar] * (1.0 - side * rules.slippage)
+                    wallet += _close_trade(
+                        rows, records, trades, bar, reason, price, rules.taker_fee, best, worst, rules.inverse
+                    )
+                    trades += 1
+                    side = 0.0
+            if wanted != 0.0:
+                price = open_[bar] * (1.0 + wanted * rules.slippage)
+                skip = 0
+                if (wanted > 0.0 and not rules.allow_long) or (wanted < 0.0 and not rules.allow_short):
+                    skip = _SKIP_DIRECTION
+                elif wallet <= 0.0 or counters[RUINED_BAR] >= 0:
+                    skip = _SKIP_RUINED
+                else:
+                    # Levels stand on the fill price; distances were frozen at the signal bar.
+                    up, down = rules.tick_numerator, rules.tick_denominator
+                    gap = _distance(stop_distance, bar - 1)
+                    stop = _level(price, -wanted, rules.stop_fraction, gap, up, down)
+                    stop_reason = _STOP_LOSS
+                    if np.isnan(stop):
+                        stop = -wanted * np.inf
+                    gap = _distance(target_distance, bar - 1)
+                    target = _level(price, wanted, rules.target_fraction, gap, up, down)
+                    if np.isnan(target):
+                        target = wanted * np.inf
+                    trail_gap = _distance(trail_distance, bar - 1)
+                    trails = not np.isnan(rules.trail_fraction) or not np.isnan(trail_gap)
+                    trail_from = price * (1.0 + wanted * rules.trail_activation)
+                    if np.isnan(trail_from):
+                        trail_from = -wanted * np.inf
+                        level = _level(price, -wanted, rules.trail_fraction, trail_gap, up, down)
+                        if wanted * level > wanted * stop:
+                            stop = level
+                            stop_reason = _TRAILING_STOP
+                    breaks_even = not np.isnan(rules.breakeven)
+                    breakeven_from = price * (1.0 + wanted * rules.breakeven)
+
+                    # Size on the equity after the old position is closed.
+                    buying_power = wallet * rules.leverage / (1.0 + rules.fee_reserve)
+                    bounded = stop > 0.0 and not np.isinf(stop)
+                    if rules.size_mode == EQUITY_FRACTION:
+                        quantity = buying_power * rules.size_value
+                        quantity = quantity * price if rules.inverse else quantity / price
+                    elif rules.size_mode == QUOTE:
+                        quantity = rules.size_value if rules.inverse else rules.size_value / price
+                    elif rules.size_mode == QUANTITY:
+                        quantity = rules.size_value
+                    elif not bounded:
+                        quantity = 0.0
+                        skip = _SKIP_NO_STOP
+                    else:
+                        unit_loss = 0.0 - _gross(wanted, 1.0, price, stop, rules.inverse)
+                        quantity = wallet * rules.size_value / unit_loss
+                        most = buying_power * price if rules.inverse else buying_power / price
+                        if not quantity <= most:
+                            quantity = most
+                            counters[CAPPED] += 1
+                    if rules.max_quantity > 0.0 and quantity > rules.max_quantity:
+                        quantity = rules.max_quantity
+                        counters[CAPPED] += 1
+                    if rules.lot_numerator > 0.0:
+                        quantity = _whole_steps_down(quantity, rules.lot_numerator, rules.lot_denominator)
+                    notional = quantity / price if rules.inverse else quantity * price
+                    quote_value = quantity if rules.inverse else notional
+                    if skip == 0:
+                        if quantity <= 0.0 or quantity < rules.min_quantity:
+                            skip = _SKIP_QUANTITY
+                        elif quote_value < rules.min_notional:
+                            skip = _SKIP_NOTIONAL
+                        elif notional > buying_power * (1.0 + 1e-9):
+                            skip = _SKIP_MARGIN
+                    if skip == 0:
+                        side = wanted
+                        entry_bar = bar
+                        entry_price = best = worst = price
+                        fee = notional * rules.taker_fee
+                        wallet -= fee
+                        rows[trades, SIDE] = int(side)
+                        rows[trades, SIGNAL_BAR] = bar - 1
+                        rows[trades, ENTRY_BAR] = bar
+                        records[trades, ENTRY_PRICE] = price
+                        records[trades, QUANTITY_HELD] = quantity
+                        records[trades, FEES] = fee
+                        records[trades, INITIAL_RISK] = np.nan
+                        if bounded:
+                            records[trades, INITIAL_RISK] = 0.0 - _gross(side, quantity, price, stop, rules.inverse)
+                if skip != 0:
+                    counters[skip] += 1
+
+        if side != 0.0:
+            counters[EXPOSED] += 1
+            # Excursions certainly contain the open; the stop does not move before the bar is over (rule 5).
+            if side * open_[bar] > side * best:
+                best = open_[bar]
+            if side * open_[bar] < side * worst:
+                worst = open_[bar]
+            against = low[bar] if side > 0.0 else high[bar]
+            toward = high[bar] if side > 0.0 else low[bar]
+            stopped = side * against <= side * stop
+            reached = side * toward >= side * target
+            if stopped or reached:
+                # Rule 3: an open beyond a level decides at once; rule 4: else both levels in one bar are ambiguous.
+                gapped_stop = side * open_[bar] <= side * stop
+                gapped_target = side * open_[bar] >= side * target
+                if gapped_stop:
+                    take_target = False
+                elif gapped_target:
+                    take_target = True
+                elif stopped and reached:
+                    counters[AMBIGUOUS] += 1
+                    take_target = rules.optimistic
+                else:
+                    take_target = reached
+                if take_target:
+                    price = open_[bar] if gapped_target else target
+                    reason = _TAKE_PROFIT
+                    fee_rate = rules.target_fee
+                else:
+                    price = (open_[bar] if gapped_stop else stop) * (1.0 - side * rules.slippage)
+                    reason = stop_reason
+                    fee_rate = rules.taker_fee
+                wallet += _close_trade(rows, records, trades, bar, reason, price, fee_rate, best, worst, rules.inverse)
+                trades += 1
+                side = 0.0
+            else:
+                if side * toward > side * best:
+                    best = toward
+                if side * against < side * worst:
+                    worst = against
+                # Rule 5: what this bar reached moves the stop of the next one.
+                if breaks_even and side * best >= side * breakeven_from:
+                    breaks_even = False
+                    level = _level(entry_price, -side, 0.0, np.nan, rules.tick_numerator, rules.tick_denominator)
+                    if side * level > side * stop:
+                        stop = level
+                        stop_reason = _STOP_LOSS
+                if trails and side * best >= side * trail_from:
+                    level = _level(
+                        best, -side, rules.trail_fraction, trail_gap, rules.tick_numerator, rules.tick_denominator
+                    )
+                    if side * level > side * stop:
+                        stop = level
+                        stop_reason = _TRAILING_STOP
+
+        # Rules 7 and 8: mark at the close; a lost capital and the end of the data close the position there.
+        marked = wallet
+        if side != 0.0:
+            marked = wallet + _gross(side, quantity, entry_price, close[bar], rules.inverse)
+            if marked <= 0.0 or bar == bars - 1:
+                reason = _LIQUIDATION if marked <= 0.0 else _END_OF_DATA
+                wallet += _close_trade(
+                    rows, records, trades, bar, reason, close[bar], rules.taker_fee, best, worst, rules.inverse
+                )
+                trades += 1
+                side = 0.0
+                marked = wallet
+        if marked <= 0.0 and counters[RUINED_BAR] < 0:
+            counters[RUINED_BAR] = bar
+        equity[bar] = marked
+        position[bar] = int(side)
+    return trades

@@ -1,0 +1,113 @@
+"""What a strategy decides at the close of each bar, as arrays a simulator can run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.core.candles import Candles, FloatColumn
+from engine.core.expressions.evaluation import Evaluator, Memo
+from engine.core.strategy import CompiledLevel, CompiledStrategy, Rule
+from engine.core.timeframes import Interval
+
+BoolColumn = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signals:
+    """Decisions known at the close of their bar; every array has one row a bar.
+
+    Attributes
+    ----------
+    long_entry, long_exit, short_entry, short_exit : ndarray of bool, shape (n,)
+        False before `warmup_bars`.
+    stop_fraction, target_fraction, trail_fraction : float
+        Of the entry fill price (0.02 is 2 %); NaN where there is none.
+    stop_distance, target_distance, trail_distance : ndarray of float64, shape (n,), or None
+        Price units, read at the signal bar; finite and positive wherever an entry is True. None where there is none.
+    trail_activation_fraction : float
+        Gain on the entry fill price that arms the trailing stop; NaN: armed from the entry.
+    breakeven_fraction : float
+        Gain on the entry fill price that moves the stop to the entry; NaN where there is none.
+    max_bars : int
+        Longest stay in bars; 0 where there is none.
+    warmup_bars : int
+        Rows before this one carry no signal.
+    """
+
+    long_entry: BoolColumn
+    long_exit: BoolColumn
+    short_entry: BoolColumn
+    short_exit: BoolColumn
+    stop_fraction: float
+    stop_distance: FloatColumn | None
+    target_fraction: float
+    target_distance: FloatColumn | None
+    trail_fraction: float
+    trail_distance: FloatColumn | None
+    trail_activation_fraction: float
+    breakeven_fraction: float
+    max_bars: int
+    warmup_bars: int
+
+
+def compute_signals(
+    strategy: CompiledStrategy,
+    candles: Candles,
+    interval: Interval,
+    *,
+    extras: Mapping[str, FloatColumn] | None = None,
+    memo: Memo | None = None,
+) -> Signals:
+    """Return what a strategy decides on these candles.
+
+    Parameters
+    ----------
+    extras : mapping of str to ndarray of float64, optional
+        `funding_rate` and `open_interest`, aligned with the candles.
+    memo : mutable mapping, optional
+        Shared by computations over the same candles and extras; indicator columns are computed once.
+
+    Notes
+    -----
+    An entry whose stop, target or trail distance is not a positive number at its bar is not taken: a strategy that
+    asks for a stop never enters without one.
+    """
+    evaluator = Evaluator(candles, interval, extras=extras, memo=memo)
+    evaluator.expect(strategy.trees())
+    warmup = strategy.warmup_bars(interval)
+    distances = [_distance(evaluator, level) for level in (strategy.stop, strategy.target, strategy.trail)]
+    allowed = np.ones(len(candles), np.bool_)
+    allowed[:warmup] = False
+    enterable = allowed.copy()
+    for distance in distances:
+        if distance is not None:
+            enterable &= distance > 0.0
+
+    def decide(rule: Rule, mask: BoolColumn) -> BoolColumn:
+        tree = strategy.rules.get(rule)
+        return np.zeros(len(candles), np.bool_) if tree is None else evaluator.conditions(tree) & mask
+
+    return Signals(
+        long_entry=decide("long_entry", enterable),
+        long_exit=decide("long_exit", allowed),
+        short_entry=decide("short_entry", enterable),
+        short_exit=decide("short_exit", allowed),
+        stop_fraction=strategy.stop.fraction,
+        stop_distance=distances[0],
+        target_fraction=strategy.target.fraction,
+        target_distance=distances[1],
+        trail_fraction=strategy.trail.fraction,
+        trail_distance=distances[2],
+        trail_activation_fraction=strategy.trail_activation_fraction,
+        breakeven_fraction=strategy.breakeven_fraction,
+        max_bars=strategy.max_bars,
+        warmup_bars=warmup,
+    )
+
+
+def _distance(evaluator: Evaluator, level: CompiledLevel) -> FloatColumn | None:
+    return None if level.distance is None else np.ascontiguousarray(evaluator.numbers(level.distance))
