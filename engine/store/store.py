@@ -1,0 +1,15 @@
+"""The store: everything the laboratory keeps."""
+
+from __future__ import annotations
+
+from engine.store.candle_store import CandleStore
+from engine.store.instrument_store import InstrumentStore
+from engine.store.job_store import JobStore
+from engine.store.lease_store import LeaseStore
+from engine.store.point_store import PointStore
+from engine.store.run_store import RunStore
+from engine.store.strategy_store import StrategyStore
+
+
+class Store(CandleStore, PointStore, InstrumentStore, RunStore, StrategyStore, JobStore, LeaseStore):
+    """An open store. `Store.open(url)` opens it, `close()` lets go of it."""

@@ -1,0 +1,273 @@
+"""The tables of the database."""
+
+# SQLModel and SQLAlchemy declare `__tablename__` and `metadata` in ways that contradict their own documentation.
+# pyright: reportAssignmentType=false, reportIncompatibleVariableOverride=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from sqlalchemy import BigInteger, Float, Index, Integer, LargeBinary, MetaData, String, Text, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+# Named constraints can be changed by later migrations on every database.
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Row(SQLModel):
+    """A row of any table of this database."""
+
+    metadata: ClassVar[MetaData] = MetaData(naming_convention=_NAMES)
+
+
+class MetaRow(Row, table=True):
+    """A fact about the database itself."""
+
+    __tablename__ = "meta"
+
+    key: str = Field(primary_key=True, sa_type=String)
+    value: str = Field(sa_type=Text)
+
+
+class InstrumentRow(Row, table=True):
+    """The rules of one symbol from `valid_from_ms` until the next row of the same symbol."""
+
+    __tablename__ = "instruments"
+    __table_args__ = (
+        UniqueConstraint("feed", "category", "symbol", "valid_from_ms"),
+        Index(None, "feed", "category", "is_current"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    feed: str
+    category: str
+    symbol: str
+    base_coin: str
+    quote_coin: str
+    status: str
+    valid_from_ms: int = Field(sa_type=BigInteger)
+    seen_ms: int = Field(sa_type=BigInteger)
+    is_current: bool
+    document: str = Field(sa_type=Text)
+
+
+class SeriesRow(Row, table=True):
+    """The name of a candle series (kind trade, mark, index, premium) or point series (funding and so on)."""
+
+    __tablename__ = "series"
+    __table_args__ = (UniqueConstraint("feed", "category", "symbol", "kind", "interval"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    feed: str
+    category: str
+    symbol: str
+    kind: str
+    interval: str
+    # Launch of the instrument these candles belong to: a ticker may be used again after delisting.
+    listed_ms: int | None = Field(default=None, sa_type=BigInteger)
+    # No bar exists before this time; known after somebody looked.
+    begins_ms: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class CoverageRow(Row, table=True):
+    """A stretch of a series that one source answered for."""
+
+    __tablename__ = "coverage"
+    __table_args__ = (Index(None, "series_id", "start_ms"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    series_id: int = Field(foreign_key="series.id", ondelete="CASCADE")
+    start_ms: int = Field(sa_type=BigInteger)
+    end_ms: int = Field(sa_type=BigInteger)
+    source: str
+
+
+class GapRow(Row, table=True):
+    """Covered bars that do not exist at the source."""
+
+    __tablename__ = "gaps"
+    __table_args__ = (Index(None, "series_id", "start_ms"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    series_id: int = Field(foreign_key="series.id", ondelete="CASCADE")
+    start_ms: int = Field(sa_type=BigInteger)
+    end_ms: int = Field(sa_type=BigInteger)
+    first_seen_ms: int = Field(sa_type=BigInteger)
+    last_checked_ms: int = Field(sa_type=BigInteger)
+
+
+class RevisionRow(Row, table=True):
+    """A closed candle that changed after it was stored; values are JSON lists, null where there was none."""
+
+    __tablename__ = "revisions"
+    __table_args__ = (Index(None, "series_id", "ts"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    series_id: int = Field(foreign_key="series.id", ondelete="CASCADE")
+    ts: int = Field(sa_type=BigInteger)
+    old_values: str = Field(sa_type=Text)
+    new_values: str = Field(sa_type=Text)
+    seen_ms: int = Field(sa_type=BigInteger)
+
+
+class SegmentRow(Row, table=True):
+    """The packed candles of one bucket of a series; the blob stands last so that the rest is read without it."""
+
+    __tablename__ = "segments"
+
+    series_id: int = Field(primary_key=True, foreign_key="series.id", ondelete="CASCADE")
+    bucket: int = Field(primary_key=True, sa_type=Integer)
+    rows: int
+    first_ms: int = Field(sa_type=BigInteger)
+    last_ms: int = Field(sa_type=BigInteger)
+    crc32: int = Field(sa_type=BigInteger)
+    codec: int
+    data: bytes = Field(sa_type=LargeBinary)
+
+
+class PointRow(Row, table=True):
+    """One dated figure of a point series: a funding rate, an open interest, a pair of shares."""
+
+    __tablename__ = "points"
+
+    series_id: int = Field(primary_key=True, foreign_key="series.id", ondelete="CASCADE")
+    at_ms: int = Field(primary_key=True, sa_type=BigInteger)
+    value: float = Field(sa_type=Float)
+    second_value: float | None = Field(default=None, sa_type=Float)
+
+
+class JobRow(Row, table=True):
+    """One durable piece of work and how far it got."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index(None, "request_hash"), Index(None, "state"))
+
+    id: str = Field(primary_key=True)
+    kind: str
+    request_hash: str
+    request: str = Field(sa_type=Text)
+    state: str
+    attempts: int
+    created_ms: int = Field(sa_type=BigInteger)
+    updated_ms: int = Field(sa_type=BigInteger)
+    started_ms: int | None = Field(default=None, sa_type=BigInteger)
+    finished_ms: int | None = Field(default=None, sa_type=BigInteger)
+    cursor_ms: int | None = Field(default=None, sa_type=BigInteger)
+    owner: str | None = None
+    lease_until_ms: int = Field(default=0, sa_type=BigInteger)
+    cancel_asked: bool = False
+    progress: str | None = Field(default=None, sa_type=Text)
+    result: str | None = Field(default=None, sa_type=Text)
+    error: str | None = Field(default=None, sa_type=Text)
+
+
+class LeaseRow(Row, table=True):
+    """Who may do a named thing until when."""
+
+    __tablename__ = "leases"
+
+    name: str = Field(primary_key=True)
+    owner: str
+    until_ms: int = Field(sa_type=BigInteger)
+
+
+class RunRow(Row, table=True):
+    """One finished backtest."""
+
+    __tablename__ = "runs"
+    __table_args__ = (Index(None, "created_ms"), Index(None, "strategy"), Index(None, "symbol"))
+
+    id: str = Field(primary_key=True)
+    created_ms: int = Field(sa_type=BigInteger)
+    name: str
+    strategy: str
+    category: str
+    symbol: str
+    interval: str
+    source: str
+    manifest: str = Field(sa_type=Text)
+    result: str = Field(sa_type=Text)
+
+
+class RunMetricRow(Row, table=True):
+    """One figure of a run, for sorting."""
+
+    __tablename__ = "run_metrics"
+
+    run_id: str = Field(primary_key=True, foreign_key="runs.id", ondelete="CASCADE")
+    name: str = Field(primary_key=True)
+    value: float | None = Field(default=None, sa_type=Float)
+
+
+class RunColumnsRow(Row, table=True):
+    """Packed columns of a run: its trades, its daily equity."""
+
+    __tablename__ = "run_columns"
+
+    run_id: str = Field(primary_key=True, foreign_key="runs.id", ondelete="CASCADE")
+    name: str = Field(primary_key=True)
+    rows: int
+    crc32: int = Field(sa_type=BigInteger)
+    codec: int
+    data: bytes = Field(sa_type=LargeBinary)
+
+
+class StrategyRow(Row, table=True):
+    """One version of a saved strategy document."""
+
+    __tablename__ = "strategies"
+
+    name: str = Field(primary_key=True)
+    version: int = Field(primary_key=True)
+    created_ms: int = Field(sa_type=BigInteger)
+    sha256: str
+    document: str = Field(sa_type=Text)
+
+
+class BanRow(Row, table=True):
+    """Until when an exchange host refuses this address."""
+
+    __tablename__ = "bans"
+
+    host: str = Field(primary_key=True)
+    until_ms: int = Field(sa_type=BigInteger)
+
+
+class CallerRow(Row, table=True):
+    """A process that asks a host at the moment."""
+
+    __tablename__ = "callers"
+
+    host: str = Field(primary_key=True)
+    owner: str = Field(primary_key=True)
+    until_ms: int = Field(sa_type=BigInteger)
+
+
+def _table(row: type[Row]) -> Table:
+    return cast("Table", row.__table__)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+META = _table(MetaRow)
+INSTRUMENTS = _table(InstrumentRow)
+SERIES = _table(SeriesRow)
+COVERAGE = _table(CoverageRow)
+GAPS = _table(GapRow)
+REVISIONS = _table(RevisionRow)
+SEGMENTS = _table(SegmentRow)
+POINTS = _table(PointRow)
+JOBS = _table(JobRow)
+LEASES = _table(LeaseRow)
+RUNS = _table(RunRow)
+RUN_METRICS = _table(RunMetricRow)
+RUN_COLUMNS = _table(RunColumnsRow)
+STRATEGIES = _table(StrategyRow)
+BANS = _table(BanRow)
+CALLERS = _table(CallerRow)

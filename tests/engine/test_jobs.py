@@ -1,0 +1,203 @@
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.errors import BadRequest, Cancelled, Conflict, NotFound, StorageFailed
+from engine.jobs import Jobs
+from engine.store.store import Store
+
+
+class RealClock:
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class CountingBody:
+    """Counts its runs, and ends when it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
+        self.began = asyncio.Event()
+        self.runs = 0
+        self.at_once = self.most_at_once = 0
+        self.failure: Exception | None = None
+        self.listens = True
+        self.valid = True
+
+    async def run(self, request, context):
+        self.runs += 1
+        self.at_once += 1
+        self.most_at_once = max(self.at_once, self.most_at_once)
+        self.began.set()
+        context.report({"done": 1, "of": request["size"]})
+        try:
+            if self.failure is not None:
+                raise self.failure
+            going = asyncio.create_task(self.let_go.wait())
+            asked = asyncio.create_task(context.cancelled.wait())
+            try:
+                await asyncio.wait({going, asked} if self.listens else {going}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                going.cancel()
+                asked.cancel()
+            if self.listens and context.cancelled.is_set():
+                raise Cancelled("stopped")
+            return {"sum": request["size"] * 2}
+        finally:
+            self.at_once -= 1
+
+    async def is_still_valid(self, request, result):
+        return self.valid
+
+
+@pytest.fixture
+async def store(tmp_path: Path):
+    opened = await Store.open(f"sqlite:///{(tmp_path / 'lab.db').as_posix()}")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def body():
+    return CountingBody()
+
+
+@pytest.fixture
+async def jobs(store, body):
+    opened = Jobs(store, RealClock(), {"count": body}, at_once=2)
+    yield opened
+    await opened.close()
+
+
+async def test_a_job_runs_and_its_result_can_be_fetched(jobs, body):
+    job = await jobs.submit("count", {"size": 4})
+    assert job.state == "queued"
+    with pytest.raises(Conflict, match="no result"):
+        await jobs.result(job.id)
+    body.let_go.set()
+    done = await jobs.wait(job.id, 20)
+    assert (done.state, done.attempts, done.error, done.progress) == ("done", 1, None, {"done": 1, "of": 4})
+    assert await jobs.result(job.id) == {"sum": 8}
+
+
+async def test_the_same_request_is_one_job_while_it_runs_and_while_its_result_is_valid(jobs, body):
+    first = await jobs.submit("count", {"size": 4})
+    assert (await jobs.submit("count", {"size": 4})).id == first.id
+    body.let_go.set()
+    await jobs.wait(first.id, 20)
+    assert (await jobs.submit("count", {"size": 4})).id == first.id
+    assert body.runs == 1
+    body.valid = False
+    again = await jobs.submit("count", {"size": 4})
+    assert again.id != first.id
+    assert (await jobs.wait(again.id, 20)).state == "done"
+    assert body.runs == 2
+    assert (await jobs.list(kind="count")).total == 2
+
+
+async def test_waiting_returns_the_job_as_it_stands_when_time_is_up(jobs):
+    job = await jobs.submit("count", {"size": 4})
+    assert (await jobs.wait(job.id, 0)).state in {"queued", "running"}
+
+
+@pytest.mark.parametrize("listens", [True, False])
+async def test_cancelling_stops_a_job_that_listens_and_one_that_does_not(jobs, body, listens):
+    body.listens = listens
+    job = await jobs.submit("count", {"size": 4})
+    await body.began.wait()
+    assert (await jobs.cancel(job.id)).state == "cancelled"
+    assert body.at_once == 0
+    assert (await jobs.submit("count", {"size": 4})).id != job.id
+
+
+async def test_a_failure_is_told_with_its_fix_and_the_next_request_is_a_new_job(jobs, body):
+    body.failure = StorageFailed("no space", fix="free some")
+    job = await jobs.submit("count", {"size": 4})
+    failed = await jobs.wait(job.id, 20)
+    assert failed.state == "failed"
+    assert (failed.error["code"], failed.error["message"], failed.error["fix"]) == ("storage", "no space", "free some")
+    with pytest.raises(Conflict) as caught:
+        await jobs.result(job.id)
+    assert "free some" in caught.value.fix
+    body.failure = None
+    assert (await jobs.submit("count", {"size": 4})).id != job.id
+
+
+async def test_a_body_that_breaks_leaves_a_failed_job_and_a_log(jobs, body, caplog):
+    body.failure = ZeroDivisionError("a bug")
+    job = await jobs.submit("count", {"size": 4})
+    assert (await jobs.wait(job.id, 20)).state == "failed"
+    assert "broke" in caplog.text
+
+
+async def test_no_more_jobs_run_at_once_than_there_are_seats(jobs, body):
+    started = [await jobs.submit("count", {"size": size}) for size in range(5)]
+    body.let_go.set()
+    assert {(await jobs.wait(job.id, 20)).state for job in started} == {"done"}
+    assert body.most_at_once == 2
+
+
+async def test_closing_interrupts_jobs_and_the_next_start_goes_on_with_them(store, body):
+    jobs = Jobs(store, RealClock(), {"count": body}, at_once=1)
+    running = await jobs.submit("count", {"size": 1})
+    waiting = await jobs.submit("count", {"size": 2})
+    await body.began.wait()
+    await jobs.close()
+    assert (await store.job(running.id)).state == "interrupted"
+    assert (await store.job(waiting.id)).state == "queued"
+    with pytest.raises(Conflict):
+        await jobs.submit("count", {"size": 3})
+    body.let_go.set()
+    restarted = Jobs(store, RealClock(), {"count": body})
+    assert sorted(await restarted.resume_interrupted()) == sorted([running.id, waiting.id])
+    assert (await restarted.wait(running.id, 20)).attempts == 2
+    assert (await restarted.wait(waiting.id, 20)).state == "done"
+    await restarted.close()
+
+
+async def test_a_job_of_a_vanished_process_is_resumed_and_one_of_a_living_process_is_left_alone(store, tmp_path, body):
+    other = await Store.open(f"sqlite:///{(tmp_path / 'lab.db').as_posix()}")
+    theirs = CountingBody()
+    elsewhere = Jobs(other, RealClock(), {"count": theirs})
+    job = await elsewhere.submit("count", {"size": 1})
+    await theirs.began.wait()
+    jobs = Jobs(store, RealClock(), {"count": body})
+    assert await jobs.resume_interrupted() == []
+    assert (await jobs.submit("count", {"size": 1})).id == job.id
+    other._connections.owner_lock.release()  # what the operating system does when a process dies
+    assert await jobs.resume_interrupted() == [job.id]
+    body.let_go.set()
+    assert (await jobs.wait(job.id, 20)).state == "done"
+    assert body.runs == 1
+    await elsewhere.close()
+    await jobs.close()
+    assert (await store.job(job.id)).state == "done"
+    await other.close()
+
+
+async def test_a_job_of_another_process_is_cancelled_through_the_store(store, tmp_path):
+    other = await Store.open(f"sqlite:///{(tmp_path / 'lab.db').as_posix()}")
+    theirs = CountingBody()
+    elsewhere = Jobs(other, RealClock(), {"count": theirs})
+    job = await elsewhere.submit("count", {"size": 1})
+    await theirs.began.wait()
+    jobs = Jobs(store, RealClock(), {"count": CountingBody()})
+    await jobs.cancel(job.id)
+    assert (await jobs.wait(job.id, 20)).state == "cancelled"
+    await elsewhere.close()
+    await other.close()
+
+
+async def test_unknown_kinds_and_jobs_are_named(jobs):
+    with pytest.raises(BadRequest, match="'dance'"):
+        await jobs.submit("dance", {})
+    with pytest.raises(NotFound, match="'job_0'"):
+        await jobs.view("job_0")
