@@ -1,0 +1,29 @@
+"""Arguments that many tools share, described once and briefly: every word here is paid for in every tool list."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from engine.core.series import Category
+from engine.core.timeframes import Interval
+
+Symbol = Annotated[str, Field(min_length=2, max_length=40, description="Bybit symbol, e.g. BTCUSDT")]
+Market = Annotated[Category, Field(description="Market type")]
+Bar = Annotated[Interval, Field(description="Minutes, or D W M")]
+Start = Annotated[str, Field(max_length=40, description="ISO 8601 UTC, inclusive")]
+End = Annotated[str, Field(max_length=40, description="ISO 8601 UTC, exclusive")]
+Cursor = Annotated[str | None, Field(max_length=20, pattern=r"^\d+$", description="next_cursor of the last answer")]
+RunId = Annotated[str, Field(pattern=r"^run_[0-9a-f]{12}$", description="From run_backtest or list_runs")]
+JobId = Annotated[str, Field(pattern=r"^job_[0-9a-f]{12}$", description="From start_... or list_jobs")]
+
+
+def offset_of(cursor: str | None) -> int:
+    """Return the row a cursor points at."""
+    return int(cursor) if cursor else 0
+
+
+def next_cursor(offset: int, shown: int, total: int) -> str | None:
+    """Return the cursor of the next page, None at the end."""
+    return str(offset + shown) if offset + shown < total else None

@@ -1,0 +1,134 @@
+"""Background work: wait, fetch, cancel, list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from engine.core.times import iso_utc
+from tools.arguments import Cursor, JobId, next_cursor, offset_of
+from tools.declare import LabHandle, ProgressHandle, tool
+
+if TYPE_CHECKING:
+    from engine.jobs import JobView
+
+# A wait reports progress this often.
+_LOOKS = 10
+
+
+class JobState(BaseModel):
+    """Where a job stands."""
+
+    job_id: str
+    kind: str
+    state: str = Field(description="queued, running, done, failed, cancelled or interrupted")
+    progress: float = Field(description="0 to 1")
+    done: int = Field(description="Pages of a backfill, evaluations of a search")
+    total: int | None
+    eta_s: float | None
+    message: str
+    best: dict[str, Any] | None = Field(None, description="Best so far, of searches")
+    error: dict[str, Any] | None = None
+    created: str
+
+
+def _state(job: JobView) -> JobState:
+    told = job.progress or {}
+    done, total = int(told.get("pages_done", 0)), told.get("pages_total")
+    share = 1.0 if job.state == "done" else (done / total if total else 0.0)
+    return JobState(
+        job_id=job.id,
+        kind=job.kind,
+        state=job.state,
+        progress=round(min(share, 1.0), 4),
+        done=done,
+        total=total,
+        eta_s=None if job.is_over else told.get("eta_seconds"),
+        message=told.get("message") or "",
+        best=told.get("best"),
+        error=None if job.error is None else dict(job.error),
+        created=iso_utc(job.created_ms),
+    )
+
+
+@tool("reads", core=True)
+async def wait_for_job(
+    job_id: JobId,
+    wait_seconds: Annotated[float, Field(ge=0, le=30, description="Longest wait")] = 20,
+    *,
+    lab: LabHandle,
+    progress: ProgressHandle,
+) -> JobState:
+    """Wait until a job ends or the time is up, and say where it stands; call again while it runs."""
+    job = await lab.jobs.view(job_id)
+    for _ in range(_LOOKS):
+        state = _state(job)
+        await progress(state.progress, 1.0, state.message or f"{job.kind} {state.state}")
+        if job.is_over or job.state == "interrupted":
+            break
+        job = await lab.jobs.wait(job_id, wait_seconds / _LOOKS)
+    return _state(job)
+
+
+class JobResult(BaseModel):
+    """What a job produced."""
+
+    job_id: str
+    state: str
+    items: list[dict[str, Any]]
+    total: int
+    next_cursor: str | None
+    error: dict[str, Any] | None = None
+
+
+@tool("reads", core=True)
+async def get_job_result(
+    job_id: JobId, limit: Annotated[int, Field(ge=1, le=200)] = 20, cursor: Cursor = None, *, lab: LabHandle
+) -> JobResult:
+    """Return the result of a finished job, page by page; a backfill's is one row."""
+    job = await lab.jobs.view(job_id)
+    result = dict(await lab.jobs.result(job_id)) if job.state == "done" else {}
+    items = result.get("items", [result] if result else [])
+    offset = offset_of(cursor)
+    shown = items[offset : offset + limit]
+    return JobResult(
+        job_id=job.id,
+        state=job.state,
+        items=shown,
+        total=len(items),
+        next_cursor=next_cursor(offset, len(shown), len(items)),
+        error=None if job.error is None else dict(job.error),
+    )
+
+
+@tool("writes", core=True)
+async def cancel_job(job_id: JobId, *, lab: LabHandle) -> JobState:
+    """Stop a job within a second; what it stored stays, and the same request later goes on from there."""
+    return _state(await lab.jobs.cancel(job_id))
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    items: list[JobState]
+    total: int
+    next_cursor: str | None
+
+
+@tool("reads")
+async def list_jobs(
+    state: Annotated[
+        Literal["queued", "running", "done", "failed", "cancelled", "interrupted"] | None,
+        Field(description="Only these"),
+    ] = None,
+    limit: Annotated[int, Field(ge=1, le=100)] = 10,
+    cursor: Cursor = None,
+    *,
+    lab: LabHandle,
+) -> JobPage:
+    """List background work, newest first."""
+    offset = offset_of(cursor)
+    found = await lab.jobs.list(states=() if state is None else (state,), limit=limit, offset=offset)
+    items = [_state(job) for job in found.items]
+    return JobPage(items=items, total=found.total, next_cursor=next_cursor(offset, len(items), found.total))

@@ -1,0 +1,57 @@
+"""Everything a tool may use, in one frozen object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.errors import LabError
+
+if TYPE_CHECKING:  # the engine's working parts are heavy; naming them must not import them
+    from pathlib import Path
+
+    from engine.backtests import Backtests
+    from engine.history import History
+    from engine.instruments import Instruments
+    from engine.jobs import Jobs
+    from engine.ports import Clock, Feed
+    from engine.store import Store
+    from engine.strategies import Strategies
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """The opened laboratory: one feed, one store, one job runner, and what stands on them."""
+
+    version: str
+    home: Path
+    clock: Clock
+    feed: Feed
+    store: Store
+    instruments: Instruments
+    history: History
+    strategies: Strategies
+    backtests: Backtests
+    jobs: Jobs
+
+    async def check_health(self, *, exchange: bool) -> list[tuple[str, bool, str]]:
+        """Return (part, works, detail) of each part; the exchange only when asked, as it may take seconds."""
+        running = (await self.jobs.list(states=("queued", "running"), limit=1)).total
+        parts = [("database", *await self._database_state()), ("jobs", True, f"{running} queued or running")]
+        if exchange:
+            parts.append(("exchange", *await self._exchange_state()))
+        return parts
+
+    async def _database_state(self) -> tuple[bool, str]:
+        try:
+            await self.store.check()
+        except LabError as error:
+            return False, error.message
+        return True, "reads and writes"
+
+    async def _exchange_state(self) -> tuple[bool, str]:
+        try:
+            skew_ms = await self.feed.server_time_ms() - self.clock.now_ms()
+        except LabError as error:
+            return False, error.message
+        return True, f"answers; its clock is {skew_ms} ms ahead of ours"
