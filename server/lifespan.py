@@ -1,0 +1,59 @@
+"""Opens the lab at the first call that needs it, off the event loop, and closes it with the server."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from server.settings import Settings
+    from tools.lab import Lab
+
+
+class LabKeeper:
+    """Holds the one lab of a server; answering `tools/list` needs none, so none is opened for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lab: Lab | None = None
+        self._opening = asyncio.Lock()
+        self._connections = 0
+
+    async def lab(self) -> Lab:
+        """Return the lab, opened once."""
+        async with self._opening:
+            if self._lab is None:
+                # The database and numeric libraries take seconds to import; other calls go on meanwhile.
+                assembly = await asyncio.to_thread(importlib.import_module, "server.assembly")
+                self._lab = cast("Lab", await assembly.open_lab(self.settings))
+            return self._lab
+
+    async def close(self) -> None:
+        """Close the lab if it was opened; running jobs are marked interrupted and can be resumed."""
+        if self._lab is not None:
+            assembly = importlib.import_module("server.assembly")
+            await assembly.close_lab(self._lab)
+            self._lab = None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[LabKeeper]:
+        """Keep the lab for one connection; the last one to leave closes it."""
+        self._connections += 1
+        try:
+            yield self
+        finally:
+            self._connections -= 1
+            if self._connections == 0:
+                await self.close()
+
+
+def lab_lifespan(keeper: LabKeeper) -> Callable[[Any], AbstractAsyncContextManager[LabKeeper]]:
+    """Return the lifespan of a server around this keeper."""
+
+    def lifespan(_server: Any) -> AbstractAsyncContextManager[LabKeeper]:
+        return keeper.connection()
+
+    return lifespan

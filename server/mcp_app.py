@@ -1,0 +1,192 @@
+"""Mounts the catalogue on the SDK's server: lean strict schemas, one result policy, and engine errors as tool errors."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, TextIO
+
+import anyio
+from mcp.server import CacheHint, MCPServer
+from mcp.server.extension import RequestHandler
+from mcp.server.mcpserver.tools import Tool
+from mcp.server.stdio import stdio_server
+from mcp.types import ToolAnnotations
+from pydantic import BaseModel, ConfigDict
+
+from engine.errors import LabError
+from server.completions import add_completions
+from server.lifespan import LabKeeper, lab_lifespan
+from server.prompts import add_prompts
+from server.resources import add_resources
+from server.result_policy import ResultPolicy, error_result
+from tools.catalog import Selection, select
+from tools.declare import ToolDef
+from tools.progress import PacedProgress
+
+if TYPE_CHECKING:
+    from server.settings import Settings
+
+INSTRUCTIONS = """\
+Honest strategy research on Bybit markets: data, backtests, judgement. It never trades and needs no key.
+
+Order of work: search_instruments -> list_strategies or validate_strategy -> run_backtest -> get_trades. run_backtest and \
+get_candles fetch missing candles themselves when that is quick; otherwise they answer with data_missing and the start_backfill \
+call to make, then wait_for_job until its state is done.
+
+Handles: run_... (a stored backtest), job_... (background work; survives a restart). They never expire; list_runs and list_jobs find them.
+Units: times are ISO 8601 UTC, start inclusive, end exclusive; returns and drawdowns are fractions (0.05 = 5 %), arguments named \
+*_percent are percent; money is in the settlement currency. null comes with a reason, never a made-up number.
+A result with "source": "simulated" rests on generated candles, "replay" on local files; say so when you quote it.
+Every answer states its data, costs and conventions; quote them with the figures. Errors carry "fix": the argument or the next call.
+"""
+
+
+def strip_titles(schema: Any) -> Any:
+    """Return the schema without generated titles; a property that is called title stays."""
+    if isinstance(schema, dict):
+        return {
+            key: (
+                {name: strip_titles(value) for name, value in part.items()}
+                if key in ("properties", "$defs") and isinstance(part, dict)
+                else strip_titles(part)
+            )
+            for key, part in schema.items()
+            if not (key == "title" and isinstance(part, str))
+        }
+    return [strip_titles(part) for part in schema] if isinstance(schema, list) else schema
+
+
+def annotations_of(tool: ToolDef) -> ToolAnnotations:
+    """Derive all four hints; the protocol's defaults are pessimistic, so none is left out."""
+    return ToolAnnotations(
+        title=tool.title,
+        read_only_hint=tool.effect == "reads",
+        destructive_hint=tool.effect == "deletes",
+        idempotent_hint=True,
+        open_world_hint=tool.third_party_text,
+    )
+
+
+def to_sdk_tool(tool: ToolDef) -> Tool:
+    """Turn a declaration into the SDK's tool: unknown arguments refused, no titles, engine errors told with their fix."""
+    sdk_tool = Tool.from_function(
+        _telling_errors(tool.function),
+        name=tool.name,
+        title=tool.title,
+        description=tool.description,
+        annotations=annotations_of(tool),
+    )
+    metadata = sdk_tool.fn_metadata
+    base = metadata.arg_model
+    strict = type(
+        base.__name__,
+        (base,),
+        {"model_config": ConfigDict(arbitrary_types_allowed=True, extra="forbid"), "__module__": base.__module__},
+    )
+    metadata.arg_model = strict
+    sdk_tool.parameters = lean_nulls(strip_titles(strict.model_json_schema(by_alias=True)))
+    if metadata.output_schema:
+        metadata.output_schema = strip_titles(metadata.output_schema)
+    return sdk_tool
+
+
+def lean_nulls(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema with `anyOf [X, null], default null` of optional arguments written as plain X: left out is null."""
+    for name, part in schema.get("properties", {}).items():
+        options = part.get("anyOf")
+        if options and "default" in part and part["default"] is None:
+            kept = [option for option in options if option != {"type": "null"}]
+            if len(kept) == 1:
+                rest = {key: value for key, value in part.items() if key not in ("anyOf", "default")}
+                schema["properties"][name] = {**kept[0], **rest}
+    return schema
+
+
+def _telling_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def telling(**arguments: Any) -> Any:
+        progress = next((value for value in arguments.values() if isinstance(value, PacedProgress)), None)
+        try:
+            async with progress or nullcontext():
+                return await function(**arguments)
+        except LabError as error:
+            return error_result(error)
+
+    return telling
+
+
+class LabServer(MCPServer[Any]):
+    """The SDK's server, which can also serve stdio on a stream of our own and answer requests of older revisions."""
+
+    async def serve_streams(self, stdout: TextIO) -> None:
+        """Serve the connection on stdin and this stream until stdin ends; file descriptor 1 is left alone."""
+        async with stdio_server(stdout=anyio.wrap_file(stdout)) as (reading, writing):
+            await self._lowlevel_server.run(reading, writing, self._lowlevel_server.create_initialization_options())
+
+    def answer(self, method: str, params: type[BaseModel], handler: RequestHandler) -> None:
+        """Answer a request of the specification that the SDK's decorators leave out."""
+        self._lowlevel_server.add_request_handler(method, params, handler)
+
+
+@contextmanager
+def _without_rich() -> Generator[None]:
+    """Keep the SDK from importing rich for a log handler it would not install: the log is ours already."""
+    if "rich" in sys.modules:
+        yield
+        return
+    sys.modules["rich"] = None  # pyright: ignore[reportArgumentType] - the documented way to say "not importable"
+    try:
+        yield
+    finally:
+        del sys.modules["rich"]
+
+
+def build_server(
+    tools: Sequence[ToolDef],
+    *,
+    version: str,
+    lifespan: Callable[[MCPServer[Any]], AbstractAsyncContextManager[Any]],
+    more_tools: Sequence[Tool] = (),
+) -> LabServer:
+    """Return a server that offers these tools under the result policy; `more_tools` come with the SDK's own shape."""
+    sdk_tools = [*(to_sdk_tool(tool) for tool in tools), *more_tools]
+    hour = CacheHint(ttl_ms=3_600_000, scope="public")
+    with _without_rich():
+        return LabServer(
+            "bybit-strategy-tester",
+            title="Bybit Strategy Tester",
+            description="Honest strategy research on Bybit markets",
+            instructions=INSTRUCTIONS,
+            version=version,
+            tools=sdk_tools,
+            lifespan=lifespan,
+            extensions=[ResultPolicy({tool.name: tool for tool in sdk_tools})],
+            cache_hints={
+                "server/discover": hour,
+                "tools/list": hour,
+                "prompts/list": hour,
+                "resources/templates/list": hour,
+                "resources/list": CacheHint(ttl_ms=60_000, scope="private"),
+            },
+            log_level="WARNING",
+        )
+
+
+def create_server(settings: Settings, more_tools: Sequence[Tool] = ()) -> LabServer:
+    """Return the server these settings describe; nothing heavy is imported and nothing is opened yet."""
+    selection = Selection(settings.toolsets, settings.tools, settings.exclude_tools, settings.read_only)
+    keeper = LabKeeper(settings)
+    server = build_server(
+        select(selection),
+        version=version("bybit-strategy-tester"),
+        lifespan=lab_lifespan(keeper),
+        more_tools=more_tools,
+    )
+    add_prompts(server)
+    add_resources(server, keeper)
+    add_completions(server, keeper)
+    return server

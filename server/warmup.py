@@ -1,0 +1,43 @@
+"""Loads what the first real call needs, in the background, once a client has its tool list."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from typing import Any, Final
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+
+logger = logging.getLogger(__name__)
+
+# The answer that triggers the warm-up is written first; imports would compete with it for the interpreter.
+HEAD_START_SECONDS: Final = 0.25
+HEAVY_MODULE: Final = "server.assembly"
+
+
+class WarmUp:
+    """Middleware that starts loading after the first answered tool list."""
+
+    def __init__(self, head_start_seconds: float = HEAD_START_SECONDS) -> None:
+        self._head_start_seconds = head_start_seconds
+        self.task: asyncio.Task[None] | None = None
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Pass every message on; the first tool list starts the work behind it."""
+        result = await call_next(ctx)
+        if self.task is None and ctx.method == "tools/list":
+            self.task = asyncio.create_task(self._run(), name="warm-up")
+        return result
+
+    async def _run(self) -> None:
+        await asyncio.sleep(self._head_start_seconds)
+        try:
+            await asyncio.to_thread(load_heavy_parts)
+        except ImportError:  # the first call that needs the part tells its caller
+            logger.warning("warm-up: a module could not be imported", exc_info=True)
+
+
+def load_heavy_parts() -> None:
+    """Import storage, market and numeric modules."""
+    importlib.import_module(HEAVY_MODULE)
