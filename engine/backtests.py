@@ -17,7 +17,7 @@ from engine.core.execution import ExecutionSettings
 from engine.core.expressions import Evaluator, tree_of
 from engine.core.expressions.warmup import warmup_bars
 from engine.core.markets import Instrument
-from engine.core.metrics import compute_metrics, daily_marks
+from engine.core.metrics import METRICS, compute_metrics, daily_marks
 from engine.core.run_settings import RunSettings, Size
 from engine.core.series import Category, Series
 from engine.core.signals import compute_signals
@@ -541,7 +541,10 @@ def _trade_rows(columns: Mapping[str, Any], rows: Any) -> list[dict[str, Any]]:
 
 
 def _card(record: RunRecord) -> dict[str, Any]:
-    return {"run_id": record.id, "created": iso_utc(record.created_ms), **json.loads(record.result)}
+    result = json.loads(record.result)
+    # The stored text is sorted for its hash; people read figures in the order of the registry.
+    result["metrics"] = {name: result["metrics"][name] for name in METRICS if name in result["metrics"]}
+    return {"run_id": record.id, "created": iso_utc(record.created_ms), **result}
 
 
 def _csv(header: list[str], rows: list[list[Any]]) -> str:

@@ -172,14 +172,17 @@ def indent_of(text: str) -> int | str:
 
 
 def _merged_toml(text: str, section: str, name: str, entry: dict[str, Any]) -> str:
+    by_hand = Conflict(f"{section!r} is written in a form that cannot be appended to", fix="add the block by hand")
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BadRequest(f"the file is not valid TOML: {error}", fix="mend the file, then try again") from error
-    present = document.get(section, {}).get(name)
-    if present == entry:
+    servers = document.get(section, {})
+    if not isinstance(servers, dict):
+        raise by_hand
+    if servers.get(name) == entry:
         return text
-    if present is not None:
+    if name in servers:
         # Rewriting a table inside somebody's file without a TOML writer would lose comments or more.
         raise Conflict(
             f"[{section}.{name}] is there already and says something else",
@@ -187,8 +190,12 @@ def _merged_toml(text: str, section: str, name: str, entry: dict[str, Any]) -> s
         )
     block = toml_block(section, name, entry)
     result = f"{text.rstrip()}\n\n{block}" if text.strip() else block
-    if tomllib.loads(result) != {**document, section: {**document.get(section, {}), name: entry}}:
-        raise Conflict(f"{section!r} is written in a form that cannot be appended to", fix="add the block by hand")
+    try:
+        appended = tomllib.loads(result)
+    except tomllib.TOMLDecodeError as error:
+        raise by_hand from error
+    if appended != {**document, section: {**servers, name: entry}}:
+        raise by_hand
     return result
 
 
@@ -217,14 +224,16 @@ def backup_path(path: Path) -> Path:
 def write_configuration(path: Path, text: str) -> Path | None:
     """Write the file, whole or not at all, and return the backup of what was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    backup = None
+    backup, line_end = None, "\n"
     if path.exists():
+        before = path.read_bytes()
         backup = backup_path(path)
-        backup.write_bytes(path.read_bytes())
+        backup.write_bytes(before)
+        line_end = "\r\n" if b"\r\n" in before else "\n"
     # A link (dotfiles kept elsewhere) stays a link.
     target = path.resolve()
     written = target.with_name(target.name + ".new")
-    written.write_text(text, encoding="utf-8", newline="\n")
+    written.write_text(text, encoding="utf-8", newline=line_end)
     if target.exists():
         written.chmod(target.stat().st_mode)
     written.replace(target)
@@ -239,3 +248,24 @@ def read_configuration(path: Path) -> str:
         return ""
     except UnicodeDecodeError as error:
         raise BadRequest(f"{path.name!r} is not UTF-8", fix="save it as UTF-8, then try again") from error
+
+
+def is_configured(client: ClientName, text: str) -> bool:
+    """Tell whether some entry of the file starts this server, whatever its name and its launcher."""
+    configuration = CLIENTS[client]
+    try:
+        document: Any = tomllib.loads(text) if configuration.format == "toml" else json.loads(text or "{}")
+    except ValueError as error:  # tomllib's and json's errors both are
+        raise BadRequest(f"the file is not valid {configuration.format.upper()}", fix="mend the file") from error
+    servers = document.get(configuration.section) if isinstance(document, dict) else None
+    if not isinstance(servers, dict):
+        return False
+    return any(_starts_us(entry) for entry in cast("dict[str, Any]", servers).values())
+
+
+def _starts_us(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    known = cast("dict[str, Any]", entry)
+    words = [str(known.get("command", "")), *(str(word) for word in known.get("args") or [])]
+    return "serve" in words and ("server" in words or any(Path(word).stem == "bst" for word in words))

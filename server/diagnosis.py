@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from engine.errors import LabError
-from server.clients import CLIENTS, configuration_path, read_configuration
+from server.clients import CLIENTS, configuration_path, is_configured, read_configuration
 
 if TYPE_CHECKING:
     from engine.ports import Clock, Feed
@@ -196,17 +196,15 @@ def check_compiler() -> Finding:
 
 
 def check_clients() -> Finding:
-    """Name the MCP clients whose configuration mentions this server."""
+    """Name the MCP clients whose configuration starts this server."""
     configured: list[str] = []
     for name, configuration in CLIENTS.items():
         path = configuration_path(name)
         try:
-            if DISTRIBUTION in (text := read_configuration(path)) or '"server", "serve"' in text or '"bst"' in text:
+            if is_configured(name, read_configuration(path)):
                 configured.append(configuration.title)
-        except (LabError, OSError):
-            return Finding(
-                "clients", "warning", f"{path} cannot be read", "mend the file; its client cannot read it either"
-            )
+        except (LabError, OSError) as error:
+            return Finding("clients", "warning", f"{path}: {error}", "mend the file; its client cannot read it either")
     if not configured:
         return Finding(
             "clients", "warning", "no MCP client is configured", "bst install-client vscode --write (or another)"

@@ -44,6 +44,9 @@ A result with "source": "simulated" rests on generated candles, "replay" on loca
 Every answer states its data, costs and conventions; quote them with the figures. Errors carry "fix": the argument or the next call.
 """
 
+# What a cell of a columnar answer can be.
+CELL_TYPES = ("number", "string", "boolean", "null")
+
 
 def strip_titles(schema: Any) -> Any:
     """Return the schema without generated titles; a property that is called title stays."""
@@ -90,20 +93,44 @@ def to_sdk_tool(tool: ToolDef) -> Tool:
     metadata.arg_model = strict
     sdk_tool.parameters = lean_nulls(strip_titles(strict.model_json_schema(by_alias=True)))
     if metadata.output_schema:
-        metadata.output_schema = strip_titles(metadata.output_schema)
+        metadata.output_schema = name_cells(strip_titles(metadata.output_schema))
     return sdk_tool
 
 
+def name_cells(schema: Any) -> Any:
+    """Return the schema with the cells of tables, `items: {}`, written as the scalars they are."""
+    if isinstance(schema, dict):
+        return {
+            key: {"anyOf": [{"type": kind} for kind in CELL_TYPES]}
+            if key == "items" and part == {}
+            else name_cells(part)
+            for key, part in schema.items()
+        }
+    return [name_cells(part) for part in schema] if isinstance(schema, list) else schema
+
+
 def lean_nulls(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with `anyOf [X, null], default null` of optional arguments written as plain X: left out is null."""
-    for name, part in schema.get("properties", {}).items():
-        options = part.get("anyOf")
-        if options and "default" in part and part["default"] is None:
-            kept = [option for option in options if option != {"type": "null"}]
-            if len(kept) == 1:
-                rest = {key: value for key, value in part.items() if key not in ("anyOf", "default")}
-                schema["properties"][name] = {**kept[0], **rest}
+    """Return the schema with what the model need not read left out.
+
+    `anyOf [X, null], default null` of an optional argument becomes plain X: leaving it out is null. The default of an
+    argument that is an object repeats the defaults of its fields and goes.
+    """
+    for parent in (schema, *schema.get("$defs", {}).values()):
+        for name, part in parent.get("properties", {}).items():
+            parent["properties"][name] = _lean_argument(part)
     return schema
+
+
+def _lean_argument(part: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(part.get("default"), dict):
+        part = {key: value for key, value in part.items() if key != "default"}
+    if "default" not in part or part["default"] is not None:
+        return part
+    kept = [option for option in part.get("anyOf", []) if option != {"type": "null"}]
+    if len(kept) != 1:
+        return part
+    rest = {key: value for key, value in part.items() if key not in ("anyOf", "default")}
+    return {**kept[0], **rest}
 
 
 def _telling_errors(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from mcp.server.mcpserver import Resolve
 from pydantic import BaseModel, Field
 
 from engine.core.series import clean_symbol
 from engine.core.times import iso_utc
-from engine.errors import BadRequest
+from tools.asking import consent
 from tools.declare import LabHandle, tool
 
 
@@ -87,13 +88,13 @@ class Cleared(BaseModel):
 async def clear_cache(
     what: Annotated[Literal["candles", "exports"], Field(description="Runs are never removed")],
     symbol: Annotated[str | None, Field(max_length=40, description="Only this symbol's candles")] = None,
-    confirm: Annotated[bool, Field(description="Must be true where the host cannot ask the user")] = False,
+    confirm: Annotated[bool | None, Field(description="Must be true where the host cannot ask the user")] = None,
     *,
+    agreed: Annotated[bool, Resolve(consent("Remove stored data?"))],
     lab: LabHandle,
 ) -> Cleared:
     """Remove stored candles or exported files; candles can be fetched again, imported ones cannot."""
-    if not confirm:
-        raise BadRequest("this removes stored data", fix="pass confirm: true")
+    del confirm, agreed  # without consent the call does not get here
     if what == "exports":
         removed = 0
         for file in (lab.home / "exports").glob("*"):

@@ -29,6 +29,8 @@ REQUEST: dict[str, Any] = {
     "end": "2024-04-01T00:00:00Z",
 }
 STRATEGY: dict[str, Any] = {"strategy": "ema_cross", "params": {"fast": 20, "slow": 50}}
+# `-P`: the server must not take packages from the folder it is started in.
+SERVE = ("-P", "-m", "server", "serve")
 TRADES_A_PAGE = 100
 # Sums of a few hundred float64 amounts around 1e4 in another order: far below this, and far below a cent.
 MONEY_TOLERANCE = 1e-6
@@ -104,7 +106,7 @@ async def run_demo(home: Path, say: Say) -> dict[str, Any]:
     began = time.monotonic()
     server = StdioServerParameters(
         command=sys.executable,
-        args=["-P", "-m", "server", "serve", "--feed", "simulated", "--home", str(home)],
+        args=[*SERVE, "--feed", "simulated", "--home", str(home)],
         cwd=home,
     )
     try:
@@ -112,7 +114,11 @@ async def run_demo(home: Path, say: Say) -> dict[str, Any]:
             async with Client(stdio_client(server, errlog=log)) as client:
                 outcome = await outcome_of(client, say)
     except* MCPError:
-        gone = {"code": "unavailable", "message": "the server ended before it answered", "fix": "`bst doctor` says more"}
+        gone = {
+            "code": "unavailable",
+            "message": "the server ended before it answered",
+            "fix": "`bst doctor` says more",
+        }
         outcome = StepFailed("bst serve", gone)
     if isinstance(outcome, StepFailed):
         raise outcome

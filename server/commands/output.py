@@ -70,12 +70,12 @@ def telling_errors(*, always_json: bool = False) -> Callable[[Command[Parameters
                 command(*arguments, **options)
             except LabError as error:
                 fail_with(error, as_json=as_json)
-            except PermissionError as error:
-                denied = StorageFailed(
-                    f"{error.filename or 'a file'!r} may not be opened",
+            except (PermissionError, FileExistsError, NotADirectoryError) as error:
+                blocked = StorageFailed(
+                    f"{error.filename or 'a file'!r} cannot be used: {error.strerror}",
                     fix="choose another folder with --home or BST_HOME",
                 )
-                fail_with(denied, as_json=as_json)
+                fail_with(blocked, as_json=as_json)
 
         return telling
 
