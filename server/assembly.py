@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from server.settings import Settings
 
 SIMULATED_URL = "http://simulated.exchange"
+# A job outlasts a ban of the exchange; a direct call does not wait for one.
+JOB_PATIENCE_S = 3_600.0
 
 
 async def open_lab(settings: Settings) -> Lab:
@@ -38,7 +40,8 @@ async def open_lab(settings: Settings) -> Lab:
         feed = open_feed(settings, clock, store)
         opened.push_async_callback(feed.close)
         backfill = Backfill(feed, store, clock)
-        jobs = Jobs(store, clock, {"backfill": BackfillBody(backfill, store)})
+        patient = Backfill(feed, store, clock, patience_s=JOB_PATIENCE_S)
+        jobs = Jobs(store, clock, {"backfill": BackfillBody(patient, store)})
         opened.push_async_callback(jobs.close)
         await jobs.resume_interrupted()
         opened.pop_all()

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from engine.errors import BadRequest
 
@@ -71,15 +71,18 @@ def undisturbed_start() -> Generator[None]:
 
 def serve_stdio(settings: Settings, *, warm_up: bool = True) -> None:
     """Serve MCP over stdin and the stdout this process was started with, until stdin ends."""
-    stdout_descriptor = guard_stdout()
+    guard_stdout()
     with undisturbed_start():
         import anyio
 
         server = _new_server(settings, warm_up=warm_up)
-    with io.TextIOWrapper(
-        os.fdopen(stdout_descriptor, "wb", closefd=False), encoding="utf-8", newline="\n"
-    ) as protocol_out:
-        anyio.run(server.serve_streams, protocol_out)
+    with open_protocol_stream() as stdout:
+        anyio.run(server.serve_streams, stdout)
+
+
+def open_protocol_stream() -> TextIO:
+    """Return a text stream on the real stdout; closing it leaves the descriptor open, as a thread may still write."""
+    return io.TextIOWrapper(os.fdopen(guard_stdout(), "wb", closefd=False), encoding="utf-8", newline="\n")
 
 
 def serve_http(

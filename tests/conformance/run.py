@@ -217,10 +217,10 @@ def main() -> int:
         rows = [row for revision in REQUIRED for row in suite_rows(node, address, revision, work)]
     rows += inspector_rows(node, work)
     for row in rows:
-        print(f"{MARKS[row.ok]} {row.check:<64} {row.outcome}")
+        sys.stdout.write(f"{MARKS[row.ok]} {row.check:<64} {row.outcome}\n")
     failed = [row for row in rows if row.ok is False]
     if failed:
-        print(f"{len(failed)} failed; logs in {work}")
+        sys.stdout.write(f"{len(failed)} failed; logs in {work}\n")
         return 1
     shutil.rmtree(work, ignore_errors=True)
     return 0

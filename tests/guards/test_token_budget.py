@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +21,8 @@ MEAN_LIMIT = 9_000 / 51
 
 # tiktoken would fetch the vocabulary; the file is named after the hash of its address.
 O200K_FILE = "fb374d419588a4632f3f557e76b4b70aebbca790"
-# Measured with o200k_base over this catalogue: 4.06 characters a token in all, 3.75 in the densest definition.
-CHARACTERS_PER_TOKEN = 3.9
+# Measured with o200k_base over this catalogue: 4.08 characters a token in all, 3.75 in the densest definition.
+CHARACTERS_PER_TOKEN = 4.0
 
 
 def token_counter(monkeypatch: pytest.MonkeyPatch) -> tuple[Callable[[str], int], str]:
@@ -53,7 +54,7 @@ def test_the_tool_list_stays_within_its_token_budget(
     mean = total / len(tokens)
     figures = f"{how}: all {total}, core {core}, mean {mean:.0f}, dearest {max(tokens, key=lambda name: tokens[name])}"
     record_property("tokens", figures)
-    print(figures)
+    sys.stdout.write(f"{figures}\n")
     assert total <= ALL_LIMIT, figures
     assert core <= CORE_LIMIT, figures
     assert mean <= MEAN_LIMIT, figures

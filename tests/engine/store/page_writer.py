@@ -21,15 +21,23 @@ def page_of(number: int) -> Candles:
     return Candles(opens, base, base + 1, base - 1, base, base, base)
 
 
+def tell(word: str) -> None:
+    """Say a word at once, so that it is out before a kill."""
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()
+
+
 async def write(url: str, symbol: str, first: int, last: int) -> None:
     """Commit pages [first, last)."""
     store = await Store.open(url)
+    tell("ready")
     sys.stdin.readline()
     series = Series("simulated", "linear", symbol, "trade", "1")
     for number in range(first, last):
         page = page_of(number)
         low, high = int(page.ts[0]), int(page.ts[-1]) + MINUTE
         await store.commit_page(series, page, start_ms=low, end_ms=high, source="simulated", at_ms=high)
+        tell(str(number))
     await store.close()
 
 

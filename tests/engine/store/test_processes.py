@@ -18,9 +18,20 @@ SPECIFICATION.loader.exec_module(page_writer)
 pytestmark = pytest.mark.faults
 
 
-def start_writer(url, symbol, first, last):
-    command = [sys.executable, str(SCRIPT), url, symbol, str(first), str(last)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+@pytest.fixture
+def start_writer():
+    """Return a way to start writers; those that still live at the end of a test are killed."""
+    writers = []
+
+    def start(url, symbol, first, last):
+        command = [sys.executable, str(SCRIPT), url, symbol, str(first), str(last)]
+        writers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return writers[-1]
+
+    yield start
+    for writer in writers:
+        writer.kill()
+        writer.communicate()
 
 
 def let_go(writer):
@@ -38,7 +49,7 @@ async def read(url, symbol):
     return stored, coverage, health
 
 
-async def test_killing_the_writer_at_any_moment_loses_no_acknowledged_page(database_url):
+async def test_killing_the_writer_at_any_moment_loses_no_acknowledged_page(database_url, start_writer):
     chance = random.Random(5)
     done = 0
     for _ in range(6):
@@ -48,7 +59,8 @@ async def test_killing_the_writer_at_any_moment_loses_no_acknowledged_page(datab
         for _ in range(chance.randrange(1, 25)):
             acknowledged = int(writer.stdout.readline())
         writer.kill()
-        rest = writer.communicate()[0].split()
+        rest = writer.stdout.read().split()
+        writer.wait()
         acknowledged = max([acknowledged, *(int(word) for word in rest if word.isdigit())])
         stored, coverage, health = await read(database_url, "BTCUSDT")
         assert health == "ok"
@@ -61,20 +73,19 @@ async def test_killing_the_writer_at_any_moment_loses_no_acknowledged_page(datab
         ]
 
 
-async def test_two_processes_open_a_fresh_file_and_write_at_once_and_lose_nothing(database_url):
+async def test_two_processes_open_a_fresh_file_and_write_at_once_and_lose_nothing(database_url, start_writer):
     writers = [start_writer(database_url, "BTCUSDT", 0, 40), start_writer(database_url, "BTCUSDT", 40, 80)]
     for writer in writers:
         let_go(writer)
     for writer in writers:
-        writer.communicate()
-        assert writer.returncode == 0
+        assert writer.wait() == 0
     stored, coverage, health = await read(database_url, "BTCUSDT")
     assert health == "ok"
     assert stored.sha256() == Candles.concatenate(page_writer.page_of(each) for each in range(80)).sha256()
     assert len(coverage) == 1
 
 
-async def test_the_lease_of_a_killed_process_is_free_at_once(database_url, store):
+async def test_the_lease_of_a_killed_process_is_free_at_once(database_url, store, start_writer):
     other = start_writer(database_url, "BTCUSDT", 0, 1)
     assert other.stdout.readline().strip() == "ready"
     folder = Path(database_url.removeprefix("sqlite:///")).parent
@@ -82,5 +93,5 @@ async def test_the_lease_of_a_killed_process_is_free_at_once(database_url, store
     assert await store.take_lease("a thing", owner, now_ms=0, lease_ms=10**9)
     assert not await store.take_lease("a thing", store.owner, now_ms=1, lease_ms=1000)
     other.kill()
-    other.communicate()
+    other.wait()
     assert await store.take_lease("a thing", store.owner, now_ms=2, lease_ms=1000)

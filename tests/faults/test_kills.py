@@ -1,0 +1,236 @@
+"""F1 and F2: the process dies at any moment; what it acknowledged stays, and the next one goes on."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+from mcp import Client
+
+from engine.core.series import Series
+
+pytestmark = pytest.mark.faults
+
+CHILD = Path(__file__).parent / "backfill_child.py"
+START = 1_704_067_200_000  # 2024-01-01 00:00 UTC
+MINUTE, DAY = 60_000, 86_400_000
+KILLS = int(os.environ.get("BST_KILLS", "50"))
+SLOW = (
+    {"kind": "delay", "seconds": 0.02, "match": {"path": "kline", "probability": 0.4}},
+    {"kind": "drip", "pieces": 8, "pause_s": 0.004, "match": {"path": "kline", "probability": 0.4}},
+)
+
+
+class Child:
+    """One life of the backfill, started but waiting for its word to begin."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.acknowledged: list[tuple[int, int, int]] = []
+        self.outcome = ""
+
+    @classmethod
+    async def spawn(cls, bench, series: Series, start_ms: int, end_ms: int, page: int) -> "Child":
+        return cls(
+            await asyncio.create_subprocess_exec(
+                sys.executable, str(CHILD), bench.url, bench.exchange.url, series.symbol, str(start_ms), str(end_ms),
+                str(page), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=bench.environment(),
+            )
+        )  # fmt: skip
+
+    def begin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"go\n")
+
+    async def hear(self) -> bool:
+        """Take note of one line; False at the end of the process."""
+        assert self.process.stdout is not None
+        line = await self.process.stdout.readline()
+        # A line cut off by the kill was not told.
+        if not line.endswith(b"\n"):
+            return bool(line)
+        words = line.decode().split()
+        if words[0] == "acknowledged":
+            self.acknowledged.append((int(words[1]), int(words[2]), int(words[3])))
+        else:
+            self.outcome = words[2]
+        return True
+
+    async def die(self, after_pages: int, after_s: float) -> bool:
+        """Kill it after so many pages and a moment more; False when it had finished before."""
+        async with asyncio.timeout(60):
+            while len(self.acknowledged) < after_pages and await self.hear():
+                pass
+            try:
+                await asyncio.wait_for(self.process.wait(), after_s)
+            except TimeoutError:
+                self.process.kill()
+            while await self.hear():
+                pass
+            await self.process.wait()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return not self.outcome
+
+
+async def test_killed_at_any_moment_loses_no_acknowledged_page_and_ends_with_every_candle(bench, truth, sound):
+    bench.exchange.faults(*SLOW)
+    chance = random.Random(20240101)
+    series = Series("bybit", "linear", "BTCUSDT", "trade", "1")
+    page, days = 200, 8
+    low, high = START, START + days * DAY
+    kills = rounds = 0
+    acknowledged: list[tuple[int, int, int]] = []
+    asked_before = 0
+    ahead = [await Child.spawn(bench, series, low, high, page)]
+    while kills < KILLS:
+        child = ahead.pop(0)
+        ahead.append(await Child.spawn(bench, series, low, high, page))
+        child.begin()
+        # A quarter dies while it opens the store, claims the job or asks for the first page.
+        early = chance.random() < 0.25
+        killed = await child.die(0 if early else chance.randint(1, 4), chance.uniform(0, 0.4 if early else 0.05))
+        acknowledged += child.acknowledged
+        kills += killed
+        if not bench.database.exists():
+            continue
+        with sqlite3.connect(bench.database) as raw:
+            assert raw.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        raw.close()
+        store = await bench.store()
+        spans = [(span.start_ms, span.end_ms) for span in await store.coverage(series)]
+        for first, last_open, _ in acknowledged:
+            assert any(begin <= first and last_open < end for begin, end in spans), "an acknowledged page is gone"
+        kept = await store.read_candles(series, low, high)
+        stored = [truth(series, max(begin, low), min(end, high)) for begin, end in spans if begin < high and end > low]
+        assert len(kept.ts) == sum(len(part.ts) for part in stored)
+        await bench.close()
+        if child.outcome:
+            assert child.outcome == "done"
+            rounds += 1
+            for spare in ahead:
+                spare.process.kill()
+                await spare.process.wait()
+            low, high = high, high + days * DAY
+            ahead = [await Child.spawn(bench, series, low, high, page)]
+    last = ahead.pop()
+    last.begin()
+    assert not await last.die(10_000, 10)
+    assert last.outcome == "done"
+    store = await bench.store()
+    await sound(store, series, START, high, truth(series, START, high))
+    jobs = await store.list_jobs()
+    assert jobs.total == rounds + 1
+    assert {job.state for job in jobs.items} == {"done"}
+    # Ideal: each page once. Every kill may throw away the pages in flight (4) and the bars that are read again (1 page).
+    ideal = (rounds + 1) * days * 1440 // page
+    asked = len(bench.exchange.pages(interval="1")) - asked_before
+    assert asked <= ideal + KILLS * 6, (asked, ideal)
+
+
+async def test_the_command_killed_mid_page_goes_on_from_the_last_stored_page(bench, truth, sound):
+    series = Series("bybit", "linear", "ETHUSDT", "trade", "1")
+    high = START + 10 * DAY
+    command = ("backfill", "ETHUSDT", "--start", "2024-01-01", "--end", "2024-01-11", "--json")
+    for answered in (3, 7):
+        held = {"kind": "drip", "pieces": 4, "pause_s": 20, "match": {"path": "kline", "from_call": 4}}
+        bench.exchange.faults(held)
+        process = bench.start_cli(*command)
+        bench.exchange.until(lambda least=answered: len(bench.exchange.pages(interval="1")) >= least - 1)
+        process.kill()
+        process.communicate(timeout=10)
+    bench.exchange.faults()
+    done = bench.cli(*command)
+    assert done.returncode == 0, done.stderr
+    store = await bench.store()
+    await sound(store, series, START, high, truth(series, START, high))
+    assert len(bench.exchange.pages(interval="1")) <= 15 + 2 * 5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+async def test_a_terminated_job_stops_within_five_seconds_is_marked_interrupted_and_is_resumable(bench, truth, sound):
+    series = Series("bybit", "linear", "BTCUSDT", "trade", "1")
+    high = START + 10 * DAY
+    order = {"symbol": "BTCUSDT", "interval": "1", "start": "2024-01-01", "end": "2024-01-11"}
+    bench.exchange.faults({"kind": "silence", "seconds": 12, "match": {"path": "kline", "from_call": 4}})
+    process = bench.start_cli("call", "start_backfill", json.dumps(order))
+    bench.exchange.until(lambda: len(bench.exchange.pages(interval="1")) >= 2)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=5)
+    assert "Traceback" not in err, err
+    store = await bench.store()
+    (job,) = (await store.list_jobs()).items
+    assert job.state == "interrupted", (job.state, out, err)
+    assert await store.count_bars(series, START, high) % 1000 == 0
+    await bench.close()
+    bench.exchange.faults()
+    before = len(bench.exchange.pages(interval="1"))
+    report = bench.call("start_backfill", **order)
+    store = await bench.store()
+    await sound(store, series, START, high, truth(series, START, high))
+    assert {job.state for job in (await store.list_jobs()).items} == {"done"}, report
+    assert len(bench.exchange.pages(interval="1")) - before <= 15
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+async def test_the_terminated_command_stops_within_five_seconds_and_goes_on_later(bench, truth, sound):
+    series = Series("bybit", "linear", "BTCUSDT", "trade", "1")
+    high = START + 10 * DAY
+    command = ("backfill", "BTCUSDT", "--start", "2024-01-01", "--end", "2024-01-11", "--json")
+    bench.exchange.faults({"kind": "silence", "seconds": 12, "match": {"path": "kline", "from_call": 4}})
+    process = bench.start_cli(*command)
+    bench.exchange.until(lambda: len(bench.exchange.pages(interval="1")) >= 2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=5)
+    assert process.returncode != 0
+    assert "Traceback" not in err, err
+    bench.exchange.faults()
+    assert bench.cli(*command).returncode == 0
+    store = await bench.store()
+    await sound(store, series, START, high, truth(series, START, high))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+async def test_a_terminated_server_sets_its_job_aside_and_the_next_start_finishes_it(bench, truth, sound, free_port):
+    series = Series("bybit", "linear", "BTCUSDT", "trade", "1")
+    high = START + 10 * DAY
+    order = {"symbol": "BTCUSDT", "interval": "1", "start": "2024-01-01", "end": "2024-01-11"}
+    bench.exchange.faults({"kind": "silence", "seconds": 12, "match": {"path": "kline", "from_call": 4}})
+    process = bench.start_cli("serve", "--http", "--port", str(free_port))
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", free_port)
+                except OSError:
+                    assert process.poll() is None, process.communicate()
+                    await asyncio.sleep(0.05)
+                else:
+                    writer.close()
+                    await writer.wait_closed()
+                    break
+        async with Client(f"http://127.0.0.1:{free_port}/mcp") as client:
+            started = await client.call_tool("start_backfill", order)
+            job_id = started.structured_content["job_id"]
+            await asyncio.to_thread(
+                bench.exchange.until, lambda: len(bench.exchange.pages(interval="1")) >= 2
+            )
+        process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.to_thread(process.communicate, timeout=5)
+    finally:
+        process.kill()
+        process.communicate()
+    assert "Traceback" not in err, err
+    store = await bench.store()
+    assert (await store.job(job_id)).state == "interrupted"
+    await bench.close()
+    bench.exchange.faults()
+    job = bench.call("wait_for_job", job_id=job_id, seconds=20)
+    assert job["state"] == "done", job
+    store = await bench.store()
+    await sound(store, series, START, high, truth(series, START, high))

@@ -1,0 +1,47 @@
+"""A server whose parts print wherever they can; run by the stdio tests."""
+
+import atexit
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+from server.transports import guard_stdout
+
+guard_stdout()
+print("printed before serving")
+atexit.register(print, "printed at exit")
+atexit.register(os.write, 1, b"written at exit\n")
+
+import anyio  # noqa: E402
+from pydantic import BaseModel  # noqa: E402
+
+from server.mcp_app import build_server  # noqa: E402
+from server.transports import open_protocol_stream  # noqa: E402
+from tools.declare import tool  # noqa: E402
+
+
+class Said(BaseModel):
+    """What was said."""
+
+    said: str
+
+
+@tool("reads")
+async def shout() -> Said:
+    """Print, write to descriptor 1, and let a child do the same."""
+    print("printed by a tool")
+    os.write(1, b"written by a tool\n")
+    subprocess.run([sys.executable, "-c", "print('printed by a child')"], check=True)
+    return Said(said="done")
+
+
+@asynccontextmanager
+async def lifespan(_server: object):
+    """Open nothing."""
+    yield None
+
+
+with open_protocol_stream() as stdout:
+    anyio.run(build_server([shout], version="0", lifespan=lifespan).serve_streams, stdout)
+print("printed after serving")
