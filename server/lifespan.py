@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+from engine.errors import StorageFailed
+
 if TYPE_CHECKING:
     from server.settings import Settings
     from tools.lab import Lab
@@ -28,7 +30,13 @@ class LabKeeper:
             if self._lab is None:
                 # The database and numeric libraries take seconds to import; other calls go on meanwhile.
                 assembly = await asyncio.to_thread(importlib.import_module, "server.assembly")
-                self._lab = cast("Lab", await assembly.open_lab(self.settings))
+                try:
+                    self._lab = cast("Lab", await assembly.open_lab(self.settings))
+                except OSError as error:  # the folder is a file, is read-only, the disk is gone
+                    raise StorageFailed(
+                        f"the folder of this server cannot be used: {error.strerror or type(error).__name__}",
+                        fix="set BST_HOME to a folder that can be written to; `bst doctor` says more",
+                    ) from error
             return self._lab
 
     async def close(self) -> None:

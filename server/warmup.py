@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 # The answer that triggers the warm-up is written first; imports would compete with it for the interpreter.
 HEAD_START_SECONDS: Final = 0.25
 HEAVY_MODULE: Final = "server.assembly"
+TINY_BARS: Final = 300
 
 
 class WarmUp:
@@ -39,5 +40,17 @@ class WarmUp:
 
 
 def load_heavy_parts() -> None:
-    """Import storage, market and numeric modules."""
+    """Import storage, market and numeric modules, then run a tiny backtest so that the kernels are compiled or loaded."""
     importlib.import_module(HEAVY_MODULE)
+    np: Any = importlib.import_module("numpy")
+    core = "engine.core"
+    candles_type: Any = importlib.import_module(f"{core}.candles").Candles
+    catalogue: Any = importlib.import_module(f"{core}.catalogue")
+    strategy: Any = importlib.import_module(f"{core}.strategy")
+    settings_type: Any = importlib.import_module(f"{core}.execution").ExecutionSettings
+    close = 100.0 + np.sin(np.arange(TINY_BARS) / 5.0)
+    ts = np.arange(TINY_BARS, dtype=np.int64) * 60_000
+    candles = candles_type(ts, close, close + 1.0, close - 1.0, close, np.ones(TINY_BARS), np.ones(TINY_BARS))
+    compiled = strategy.compile_strategy(catalogue.catalogue_document("ema_cross"))
+    signals = importlib.import_module(f"{core}.signals").compute_signals(compiled, candles, "1")
+    importlib.import_module(f"{core}.simulator").simulate(candles, signals, settings_type(capital=1000.0))

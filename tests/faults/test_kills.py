@@ -13,6 +13,7 @@ import pytest
 from mcp import Client
 
 from engine.core.series import Series
+from engine.jobs import backfill_request
 
 pytestmark = pytest.mark.faults
 
@@ -230,7 +231,26 @@ async def test_a_terminated_server_sets_its_job_aside_and_the_next_start_finishe
     assert (await store.job(job_id)).state == "interrupted"
     await bench.close()
     bench.exchange.faults()
-    job = bench.call("wait_for_job", job_id=job_id, seconds=20)
-    assert job["state"] == "done", job
-    store = await bench.store()
+    server = bench.start_cli("serve", "--http", "--port", str(free_port))
+    try:
+        store = await bench.store()
+        async with asyncio.timeout(30):
+            while (await store.job(job_id)).state != "done":
+                await asyncio.sleep(0.1)
+    finally:
+        server.kill()
+        server.communicate()
     await sound(store, series, START, high, truth(series, START, high))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
+async def test_waiting_for_an_interrupted_job_after_a_restart_waits_until_it_is_done(bench):
+    series = Series("bybit", "linear", "BTCUSDT", "trade", "1")
+    store = await bench.store()
+    request = backfill_request(series, START, START + 2 * DAY)
+    record = await store.add_job("backfill", request, at_ms=START)
+    await store.claim_job(record.id, store.owner, now_ms=START, lease_ms=1000)
+    await store.finish_job(record.id, store.owner, "interrupted", now_ms=START)
+    await bench.close()
+    job = bench.call("wait_for_job", job_id=record.id, wait_seconds=20)
+    assert job["state"] == "done", job

@@ -24,7 +24,7 @@ async def test_a_storm_of_too_many_visits_slows_the_rate_and_ends_with_every_can
     clock = fast_clock(20)
     report = await bench.backfill(store, clock=clock, rate=20.0).run(BTC, START, high)
     assert report.complete
-    assert bench.limiter.rate_per_s() < 20.0
+    assert bench.limiter.rate_per_s < 20.0
     await sound(store, BTC, START, high, truth(BTC, START, high))
     asked = bench.exchange.pages(interval="1")
     refused = [entry for entry in asked if entry["ret_code"] == 10006]
@@ -117,6 +117,10 @@ async def test_during_a_ban_no_process_asks_and_a_restart_obeys_it(new_exchange,
     span = ("--start", "2024-01-01", "--end", "2024-01-11", "--json")
     first = bench.start_cli("backfill", "BTCUSDT", *span, BST_BAN_SECONDS=str(ban_s))
     banned = exchange.until(lambda: [entry for entry in exchange.journal() if entry["status"] == 403])[0]
+    store = await bench.store()
+    async with asyncio.timeout(3):
+        while not await store.ban_until_ms(exchange.url):  # the process that was refused writes it down
+            await asyncio.sleep(0.02)
     second = bench.start_cli("backfill", "ETHUSDT", *span, BST_BAN_SECONDS=str(ban_s))
     first.kill()
     first.communicate(timeout=10)
@@ -129,7 +133,6 @@ async def test_during_a_ban_no_process_asks_and_a_restart_obeys_it(new_exchange,
         outcomes[name] = (code, err)
     # Whoever gave up during the ban goes on after it.
     high = START + 10 * DAY
-    store = await bench.store()
     while (await store.ban_until_ms(exchange.url)) > SystemClock().now_ms():
         await asyncio.sleep(0.2)
     for symbol in ("BTCUSDT", "ETHUSDT"):
@@ -177,5 +180,5 @@ async def test_a_ban_is_told_with_the_seconds_that_remain(new_exchange, new_benc
     assert len(exchange.journal()) == asked
     answered = bench.cli("call", "get_candles", json.dumps({"symbol": "BTCUSDT", "interval": "15", "limit": 5}))
     assert answered.returncode == 1
-    assert json.loads(answered.stdout)["error"]["code"] == "banned", answered.stdout
+    assert json.loads(answered.stdout)["code"] == "banned", answered.stdout
     assert len(exchange.journal()) == asked

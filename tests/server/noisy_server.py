@@ -1,5 +1,7 @@
 """A server whose parts print wherever they can; run by the stdio tests."""
 
+# ruff: noqa: T201, E402, ASYNC221 - printing and blocking is what it is for
+
 import atexit
 import os
 import subprocess
@@ -13,12 +15,12 @@ print("printed before serving")
 atexit.register(print, "printed at exit")
 atexit.register(os.write, 1, b"written at exit\n")
 
-import anyio  # noqa: E402
-from pydantic import BaseModel  # noqa: E402
+import anyio
+from pydantic import BaseModel
 
-from server.mcp_app import build_server  # noqa: E402
-from server.transports import open_protocol_stream  # noqa: E402
-from tools.declare import tool  # noqa: E402
+from server.mcp_app import build_server
+from server.transports import open_protocol_stream
+from tools.declare import tool
 
 
 class Said(BaseModel):

@@ -100,9 +100,11 @@ def test_without_the_token_nothing_is_served(locked_server: str, given: str):
 
 
 async def test_with_the_token_a_real_client_is_served(locked_server: str):
-    async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
-        async with Client(streamable_http_client(locked_server, http_client=http)) as client:
-            assert (await client.list_tools()).tools
+    async with (
+        httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}) as http,
+        Client(streamable_http_client(locked_server, http_client=http)) as client,
+    ):
+        assert (await client.list_tools()).tools
 
 
 async def test_many_clients_share_one_lab(open_server: str):
