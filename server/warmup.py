@@ -51,6 +51,6 @@ def load_heavy_parts() -> None:
     close = 100.0 + np.sin(np.arange(TINY_BARS) / 5.0)
     ts = np.arange(TINY_BARS, dtype=np.int64) * 60_000
     candles = candles_type(ts, close, close + 1.0, close - 1.0, close, np.ones(TINY_BARS), np.ones(TINY_BARS))
-    compiled = strategy.compile_strategy(catalogue.catalogue_document("ema_cross"))
+    compiled = strategy.compile_strategy(catalogue.load("ema_cross"))
     signals = importlib.import_module(f"{core}.signals").compute_signals(compiled, candles, "1")
     importlib.import_module(f"{core}.simulator").simulate(candles, signals, settings_type(capital=1000.0))

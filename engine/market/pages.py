@@ -23,8 +23,9 @@ from engine.ports import CandlePage
 
 # Enough for a server that answers with a sixteenth of what was asked; more would be a server that does not work.
 MAX_FURTHER_READINGS = 16
-# A real gap costs two more requests; an exchange that loses every tenth answer shows a false one once in a thousand pages.
-_ANSWERS_TO_BELIEVE_A_GAP = 3
+_ANSWERS_TO_BELIEVE_A_GAP = 2
+# Nothing in an empty window speaks for the answer being whole, so it takes one more to be believed.
+_ANSWERS_TO_BELIEVE_AN_EMPTY_WINDOW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ class _Search:
     @property
     def doubtful(self) -> NDArray[np.bool_]:
         """Bars that neither arrived nor were missed by enough answers."""
-        return ~self._present & (self._missed < _ANSWERS_TO_BELIEVE_A_GAP)
+        enough = _ANSWERS_TO_BELIEVE_A_GAP if self._present.any() else _ANSWERS_TO_BELIEVE_AN_EMPTY_WINDOW
+        return ~self._present & (self._missed < enough)
 
     @property
     def absent(self) -> int:

@@ -31,18 +31,44 @@ def deep(levels: int) -> Any:
     return value
 
 
-def calls(properties: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return argument objects for a tool: its own names with right and wrong values, sometimes foreign names."""
+# Values that get a call past its first checks, by argument name.
+LIKELY: dict[str, list[Any]] = {
+    "symbol": ["BTCUSDT", "ETHUSDT", "btcusdt", "NOPEUSDT"],
+    "start": ["2024-01-01", "2024-01-02T03:04:05Z", "2035-01-01", "0001-01-01"],
+    "end": ["2024-01-03", "2024-01-01", "9999-12-31", "2024-02-30"],
+    "strategy": ["ema_cross", "buy_and_hold", "nope", "{"],
+    "name": ["ema_cross", "sma_cross", "nope"],
+    "expression": ["ema(close, 20) > close", "rsi(close, 14)", "close[", "1/0", "close / (close - close)", "((((1))))"],
+    "what": ["exports"],
+    "document": [{}, {"name": "x", "long_entry": "close > 1"}, {"name": "x", "long_entry": "a(", "params": {"p": "q"}}],
+    "params": [{}, {"fast": 5, "slow": 9}, {"fast": -1}, {"fast": 1e300}, {"nope": 1}],
+}
+
+
+def calls(schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Return argument objects for a tool: nearly right ones, and its own names with any value or foreign names."""
+    properties: dict[str, Any] = schema["properties"]
+    required = set(schema.get("required", ()))
     value = PLAUSIBLE | JSON | st.integers(1, 80).map(deep)
-    known = st.fixed_dictionaries({}, optional={name: _fitting(schema) | value for name, schema in properties.items()})
-    return known | st.builds(
-        lambda own, extra: {**own, **extra}, known, st.dictionaries(st.text(max_size=10), JSON, max_size=2)
+    wild = st.fixed_dictionaries({}, optional={name: _fitting(name, part) | value for name, part in properties.items()})
+    foreign = st.dictionaries(st.text(max_size=10), JSON, max_size=2)
+    fitting = {name: _fitting(name, part) for name, part in properties.items()}
+    near = st.fixed_dictionaries(
+        {name: fitting[name] for name in properties if name in required},
+        optional={name: fitting[name] for name in properties if name not in required},
     )
+    return near | wild | st.builds(lambda own, extra: {**own, **extra}, wild, foreign)
 
 
-def _fitting(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+def _fitting(name: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    if name in LIKELY:
+        return st.sampled_from(LIKELY[name])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
+    if schema.get("type") == "boolean":
+        return st.booleans()
     if schema.get("type") == "integer":
-        return st.integers(schema.get("minimum", 0), min(schema.get("maximum", 50), 50))
+        return st.integers(schema.get("minimum", 0), max(schema.get("minimum", 0), min(schema.get("maximum", 50), 50)))
+    if schema.get("type") in ("object", "array"):
+        return JSON
     return PLAUSIBLE

@@ -1,6 +1,6 @@
 """A server whose parts print wherever they can; run by the stdio tests."""
 
-# ruff: noqa: T201, E402, ASYNC221 - printing and blocking is what it is for
+# ruff: noqa: E402, ASYNC221 - printing and blocking is what it is for
 
 import atexit
 import os

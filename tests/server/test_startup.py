@@ -22,6 +22,7 @@ async def test_warming_up_begins_after_the_first_tool_list_and_only_once(setting
         assert warm_up.task is first
         async with asyncio.timeout(60):
             await first
+        assert first.exception() is None
     assert "server.assembly" in sys.modules
 
 

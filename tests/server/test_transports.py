@@ -17,12 +17,15 @@ def environment(home: Path) -> dict[str, str]:
     return {**os.environ, "BST_HOME": str(home), "PYTHONPATH": str(ROOT)}
 
 
+def lines_of(*messages: dict[str, Any]) -> str:
+    return "".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages)
+
+
 def talk(arguments: list[str], home: Path, *messages: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     """Send messages, close stdin, and return everything the process wrote until it ended."""
-    lines = "".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages)
     return subprocess.run(
         [sys.executable, *arguments],
-        input=lines,
+        input=lines_of(*messages),
         capture_output=True,
         encoding="utf-8",
         env=environment(home),
@@ -67,10 +70,24 @@ async def test_what_tools_children_and_exit_handlers_print_reaches_stderr(tmp_pa
 
 
 def test_stdout_holds_protocol_messages_only_until_the_process_has_ended(tmp_path: Path):
-    done = talk([str(Path(__file__).parent / "noisy_server.py")], tmp_path, *HELLO, {"id": 2, "method": "tools/list"})
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "noisy_server.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=environment(tmp_path),
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    call = {"id": 2, "method": "tools/call", "params": {"name": "shout", "arguments": {}}}
+    process.stdin.write(lines_of(*HELLO, call))
+    process.stdin.flush()
+    answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+    rest, stderr = process.communicate(timeout=60)
     assert [answer["id"] for answer in answers] == [1, 2]
-    assert "printed at exit" in done.stderr
+    assert rest == ""
+    assert "printed at exit" in stderr
 
 
 def test_the_server_ends_cleanly_when_its_client_closes_stdin(tmp_path: Path):
