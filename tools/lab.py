@@ -44,10 +44,10 @@ class Lab:
 
     async def _database_state(self) -> tuple[bool, str]:
         try:
-            await self.store.check()
+            await self.store.ping()
         except LabError as error:
             return False, error.message
-        return True, "reads and writes"
+        return True, "answers"
 
     async def _exchange_state(self) -> tuple[bool, str]:
         try:

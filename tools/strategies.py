@@ -155,20 +155,31 @@ class IndicatorRow(BaseModel):
 class IndicatorPage(BaseModel):
     """Words of the language."""
 
-    items: list[IndicatorRow]
+    names: list[str] = Field(description="All that match")
+    items: list[IndicatorRow] = Field(description="Some of them, described")
     total: int
+    next_cursor: str | None
 
 
 @tool("reads", core=True)
 async def list_indicators(
     query: Annotated[str, Field(max_length=60, description="Exact name for all details, or part of one")] = "",
     kind: Annotated[Literal["indicator", "function", "series"] | None, Field(description="Only these")] = None,
+    limit: Annotated[int, Field(ge=1, le=100)] = 20,
+    cursor: Cursor = None,
     *,
     lab: LabHandle,
 ) -> IndicatorPage:
-    """List the indicators, functions and series that expressions may use."""
-    rows = [IndicatorRow(**word) for word in lab.strategies.words(query, kind)]
-    return IndicatorPage(items=rows, total=len(rows))
+    """List the indicators, functions and series that expressions may use: all names, and some of them described."""
+    words = lab.strategies.words(query, kind)
+    offset = offset_of(cursor)
+    rows = [IndicatorRow(**word) for word in words[offset : offset + limit]]
+    return IndicatorPage(
+        names=[word["name"] for word in words],
+        items=rows,
+        total=len(words),
+        next_cursor=next_cursor(offset, len(rows), len(words)),
+    )
 
 
 class ExpressionValues(BaseModel):

@@ -93,6 +93,14 @@ class Database:
 
         return await self._read(ask)
 
+    async def ping(self) -> None:
+        """Raise unless the database answers; costs the same however large it is, unlike `check`."""
+
+        async def ask(connection: AsyncConnection) -> None:
+            await connection.execute(text("SELECT 1"))
+
+        await self._read(ask)
+
     async def size_bytes(self) -> int:
         """Return how large the database is."""
         return await self._read(dialect.database_bytes)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,6 +22,7 @@ from engine.backfill import Backfill, BackfillReport
 from engine.core.candles import Candles
 from engine.core.series import Series
 from engine.core.timeframes import advance, ceil_open, count_opens
+from engine.errors import LabError
 from engine.market.clock import SystemClock
 from engine.market.exchange.simulated import SimulatedMarket
 from engine.market.exchange.sources import Window
@@ -59,7 +59,8 @@ class Exchange:
         return int(self.url.rsplit(":", 1)[1])
 
     def kill(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         self._process.kill()
         self._process.wait(10)
         self._process.stdout.close()
@@ -73,7 +74,7 @@ class Exchange:
 
     def faults(self, *rules: dict[str, Any], seed: int = 1) -> None:
         """Play this script from now on: each rule an action with its match under `match`."""
-        script = [{"match": dict(rule).pop("match", {}), "action": _without_match(rule)} for rule in rules]
+        script = [{"match": rule.get("match", {}), "action": _without_match(rule)} for rule in rules]
         self._control("POST", "faults", {"seed": seed, "rules": script})
 
     def set_clock(self, **change: Any) -> int:
@@ -146,9 +147,7 @@ class Truth:
         window = Window(low_ms, low_ms if bars == 0 else end_ms - 1, max(bars, 1), newest=False)
         texts = self._market.candle_rows(listing, series.kind, series.interval, window, now_ms)
         rows = [json.loads(text) for text in texts]
-        kept = [
-            row for row in rows if start_ms <= int(row[0]) < end_ms and _closes(series, int(row[0])) <= now_ms
-        ]
+        kept = [row for row in rows if start_ms <= int(row[0]) < end_ms and _closes(series, int(row[0])) <= now_ms]
         ts = np.array([int(row[0]) for row in kept], np.int64)
         columns = [np.array([float(row[place]) for row in kept], np.float64) for place in range(1, 7)]
         return Candles(ts, *columns)
@@ -192,7 +191,9 @@ class Bench:
         self._open.append(feed)
         return feed
 
-    def backfill(self, store: Store, *, clock: Any = None, in_flight: int = 4, patience_s: float = 120.0, **feed: Any) -> Backfill:
+    def backfill(
+        self, store: Store, *, clock: Any = None, in_flight: int = 4, patience_s: float = 120.0, **feed: Any
+    ) -> Backfill:
         clock = clock or FastClock(20)
         return Backfill(
             self.feed(store, clock=clock, **feed), store, clock, pages_in_flight=in_flight, patience_s=patience_s
@@ -318,6 +319,19 @@ async def new_bench(tmp_path: Path) -> AsyncIterator[Callable[[Exchange, str], B
         await bench.close()
 
 
+async def outcome_of(work: Awaitable[BackfillReport]) -> BackfillReport | LabError:
+    """Return what a run came to, be it an anticipated failure."""
+    try:
+        return await work
+    except LabError as error:
+        return error
+
+
+@pytest.fixture(scope="session")
+def outcome() -> Callable[..., Any]:
+    return outcome_of
+
+
 @pytest.fixture(scope="session")
 def sound() -> Callable[..., Any]:
     return assert_sound
@@ -338,6 +352,3 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def make_bench() -> type[Bench]:
     return Bench
-
-
-_ = (BackfillReport, signal)

@@ -54,17 +54,19 @@ async def test_an_exchange_that_vanishes_and_comes_back_at_its_address_is_waited
     bench = new_bench(exchange)
     store = await bench.store()
     away = asyncio.Event()
+    waits_before = [0]
 
     async def vanish(progress) -> None:
         if progress.pages_done == 2 and not away.is_set():
-            away.set()
             await asyncio.to_thread(exchange.kill)
+            waits_before[0] = len(clock.waits)
+            away.set()
 
     clock = fast_clock(1)
     run = asyncio.create_task(bench.backfill(store, clock=clock, in_flight=1).run(BTC, START, HIGH, progress=vanish))
     await asyncio.wait_for(away.wait(), 20)
     async with asyncio.timeout(20):
-        while not clock.waits:  # a refused connection has been met
+        while len(clock.waits) <= waits_before[0]:  # noqa: ASYNC110 - a refused connection is being waited out
             await asyncio.sleep(0.01)
     await asyncio.to_thread(exchange.start)
     report = await asyncio.wait_for(run, 60)
@@ -96,7 +98,7 @@ async def test_answers_that_break_off_are_asked_again_and_never_stored(bench, tr
     assert len(asked) <= 8 + len(broken) + 1
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [1, 2, 3])
 async def test_a_wrongly_empty_page_is_asked_again_and_is_no_gap(bench, truth, sound, times):
     bench.exchange.faults({"kind": "empty_list", "match": {**KLINE, "from_call": 3, "count": times}})
     store = await bench.store()
@@ -106,8 +108,8 @@ async def test_a_wrongly_empty_page_is_asked_again_and_is_no_gap(bench, truth, s
     assert len(bench.exchange.pages(interval="1")) <= 8 + 4 * times
 
 
-async def test_one_wrongly_empty_page_among_many_in_flight_is_no_gap(bench, truth, sound):
-    bench.exchange.faults({"kind": "empty_list", "match": {**KLINE, "probability": 0.2}}, seed=11)
+async def test_wrongly_empty_pages_among_many_in_flight_are_no_gaps(bench, truth, sound):
+    bench.exchange.faults({"kind": "empty_list", "match": {**KLINE, "every": 4}})
     store = await bench.store()
     high = START + 30_000 * MINUTE
     report = await bench.backfill(store).run(BTC, START, high)
@@ -143,7 +145,11 @@ async def test_a_port_nobody_listens_on_is_an_error_that_says_unavailable(bench,
 
 
 def _answer(body: bytes, *headers: str, length: int | None = None) -> bytes:
-    head = ["HTTP/1.1 200 OK", "Content-Type: application/json", f"Content-Length: {len(body) if length is None else length}"]
+    head = [
+        "HTTP/1.1 200 OK",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body) if length is None else length}",
+    ]
     return "\r\n".join([*head, *headers, "Connection: close", "", ""]).encode() + body
 
 
@@ -194,7 +200,6 @@ async def test_an_answer_that_cannot_be_trusted_is_an_error_after_bounded_tries_
                 await feed.candle_page(BTC, START, START + 1000 * MINUTE)
     assert failed.value.code in {"unavailable", "bad_payload"}
     assert failed.value.fix
-    assert "127.0.0.1" not in failed.value.message or raw == b"" or b"HTTP" not in raw
     assert 1 < len(asked) <= ATTEMPTS
     assert await store.coverage(BTC) == []
 

@@ -72,7 +72,10 @@ async def test_a_gap_filled_in_part_leaves_the_rest_as_the_gap(bench, truth, sou
 
 
 async def test_the_exchanges_own_downtime_is_a_gap_that_the_command_and_the_coverage_tool_tell(bench, truth, sound):
-    low, high = START + 780 * DAY, START + 790 * DAY  # 2026-02-19 to 2026-03-01; down on 02-23 from 15:45 for 74 minutes
+    low, high = (
+        START + 780 * DAY,
+        START + 790 * DAY,
+    )  # 2026-02-19 to 2026-03-01; down on 02-23 from 15:45 for 74 minutes
     done = bench.cli("backfill", "BTCUSDT", "--start", "2026-02-19", "--end", "2026-03-01", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -195,7 +198,13 @@ async def test_reports_and_candles_are_byte_identical_in_every_time_zone(bench, 
         )
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout)
-        order = {"symbol": "ETHUSDT", "interval": "60", "start": "2024-03-10T02:30:00", "end": "2024-03-11", "limit": 30}
+        order = {
+            "symbol": "ETHUSDT",
+            "interval": "60",
+            "start": "2024-03-10T02:30:00",
+            "end": "2024-03-11",
+            "limit": 30,
+        }
         shown = home.cli("call", "get_candles", json.dumps(order), TZ=zone)
         assert shown.returncode == 0, shown.stdout
         store = await home.store()
@@ -203,3 +212,31 @@ async def test_reports_and_candles_are_byte_identical_in_every_time_zone(bench, 
         timeless = {name: value for name, value in report.items() if not name.endswith("_sec")}
         seen.add((json.dumps(timeless), kept.sha256(), hashlib.sha256(shown.stdout.encode()).hexdigest()))
     assert len(seen) == 1, seen
+
+
+@pytest.mark.parametrize("path", ["time", "kline"])
+@pytest.mark.parametrize("minutes_off", [-10, 10])
+async def test_answers_from_machines_whose_clocks_disagree_make_no_gap_and_store_no_open_bar(
+    bench, truth, sound, path, minutes_off
+):
+    now = START + 5 * DAY + 12_345
+    bench.exchange.set_clock(now_ms=now, stopped=True)
+    bench.exchange.faults(
+        {"kind": "skew", "offset_ms": minutes_off * MINUTE, "match": {"path": path, "every": 2}},
+        {"kind": "open_close", "factor": 1.2, "match": KLINE},
+    )
+    store = await bench.store()
+    backfill = bench.backfill(store)
+    for _ in range(3):
+        report = await backfill.run(BTC, START, START + 6 * DAY)
+        assert report.gaps == 0
+        assert report.revisions == 0
+    kept = await store.read_candles(BTC, 0, 2**52)
+    reached = int(kept.ts[-1]) + MINUTE
+    assert now - 11 * MINUTE < reached <= now + 10 * MINUTE
+    await sound(store, BTC, START, reached, truth(BTC, START, reached))
+    bench.exchange.faults()
+    bench.exchange.set_clock(now_ms=START + 7 * DAY, stopped=True)
+    report = await backfill.run(BTC, START, START + 6 * DAY)
+    assert report.revisions == 0
+    await sound(store, BTC, START, START + 6 * DAY, truth(BTC, START, START + 6 * DAY))
