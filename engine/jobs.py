@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from engine.core.series import Series
+from engine.core.times import iso_utc
 from engine.errors import BadRequest, Cancelled, Conflict, LabError
 
 if TYPE_CHECKING:
@@ -307,7 +308,10 @@ class BackfillBody:
             job_id=context.job_id,
             cancelled=context.cancelled,
         )
-        return asdict(report)
+        told = asdict(report)
+        for name in ("start", "end"):
+            told[name] = iso_utc(told.pop(f"{name}_ms"))
+        return told
 
     async def is_still_valid(self, request: Document, result: Document) -> bool:
         """Return whether the whole range asked for is stored; gaps that are to be checked again never are."""
