@@ -80,6 +80,21 @@ class Child:
         return not self.outcome
 
 
+async def listening(port: int, process) -> None:
+    """Wait until a server answers on its port."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                assert process.poll() is None, process.communicate()
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+
+
 async def test_killed_at_any_moment_loses_no_acknowledged_page_and_ends_with_every_candle(bench, truth, sound):
     bench.exchange.faults(*SLOW)
     chance = random.Random(20240101)
@@ -203,17 +218,7 @@ async def test_a_terminated_server_sets_its_job_aside_and_the_next_start_finishe
     bench.exchange.faults({"kind": "silence", "seconds": 12, "match": {"path": "kline", "from_call": 4}})
     process = bench.start_cli("serve", "--http", "--port", str(free_port))
     try:
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", free_port)
-                except OSError:
-                    assert process.poll() is None, process.communicate()
-                    await asyncio.sleep(0.05)
-                else:
-                    writer.close()
-                    await writer.wait_closed()
-                    break
+        await listening(free_port, process)
         async with Client(f"http://127.0.0.1:{free_port}/mcp") as client:
             started = await client.call_tool("start_backfill", order)
             job_id = started.structured_content["job_id"]
@@ -230,8 +235,12 @@ async def test_a_terminated_server_sets_its_job_aside_and_the_next_start_finishe
     bench.exchange.faults()
     server = bench.start_cli("serve", "--http", "--port", str(free_port))
     try:
+        await listening(free_port, server)
+        # The lab opens with the first call; the client then leaves, and the job goes on without it.
+        async with Client(f"http://127.0.0.1:{free_port}/mcp") as client:
+            await client.call_tool("list_jobs", {})
         store = await bench.store()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(20):
             while (await store.job(job_id)).state != "done":  # noqa: ASYNC110 - the server does it
                 await asyncio.sleep(0.1)
     finally:
