@@ -8,7 +8,7 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -121,7 +121,7 @@ class _Run:
     inserted: int = 0
     revised: int = 0
     closed_until_ms: int | None = None
-    message: str = ""
+    empty_windows: list[Span] = field(default_factory=list["Span"])
 
     @property
     def lease(self) -> str:
@@ -231,6 +231,7 @@ class Backfill:
                 return
             await self._learn_listing(run)
             await self._fetch_ranges(run, await self._reachable(run))
+            await self._doubt_empty_windows(run)
             await self._store.trim_beginning(run.series)
 
     async def _wanted(self, run: _Run) -> list[Span]:
@@ -313,7 +314,7 @@ class Backfill:
 
     async def _fetch_ranges(self, run: _Run, ranges: list[Span]) -> None:
         """Keep some windows in flight and commit their answers strictly in order."""
-        run.pages_total = _count_windows(run, ranges)
+        run.pages_total = run.pages + _count_windows(run, ranges)
         windows = islice(_windows(run, ranges), run.max_pages)
         fetching: deque[asyncio.Task[_Answer]] = deque()
         try:
@@ -330,6 +331,12 @@ class Backfill:
             for task in fetching:
                 task.cancel()
             await asyncio.gather(*fetching, return_exceptions=True)
+
+    async def _doubt_empty_windows(self, run: _Run) -> None:
+        """Ask once more for whole windows without a bar, now that time has passed: an overload may look like a gap."""
+        doubted, run.empty_windows = union(run.empty_windows), []
+        if doubted and run.max_pages is None:
+            await self._fetch_ranges(run, doubted)
 
     async def _fetch_window(self, run: _Run, window: Span) -> _Answer:
         """Ask until the window is complete or only bars are left that are not closed yet."""
@@ -376,6 +383,8 @@ class Backfill:
                 )
 
             receipt = await self._patiently(run, keep)
+            if len(candles) == 0:
+                run.empty_windows.append((start_ms, end_ms))
             run.rows += len(candles)
             run.inserted += receipt.inserted
             run.revised += receipt.revised

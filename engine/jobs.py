@@ -140,6 +140,10 @@ class Jobs:
                 return view
             await self._wait_a_little(job_id, left)
 
+    def runs_here(self, job_id: str) -> bool:
+        """Return whether this process is at the job, or will be when a seat is free."""
+        return job_id in self._running
+
     async def result(self, job_id: str) -> Document:
         """Return what a finished job came to."""
         record = await self._store.job(job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -75,4 +76,6 @@ def speak_utf8() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 for a result, 1 for an error, 2 for wrong usage."""
     speak_utf8()
+    # A terminated command leaves like an interrupted one: jobs are set aside, the database is closed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     bst.main(args=None if arguments is None else list(arguments), prog_name="bst")

@@ -57,7 +57,11 @@ def snapshot(tool: ToolDef) -> str:
 
 def tools_page() -> str:
     """Return docs/tools.md."""
-    parts = ["# Tools", GENERATED, f"{len(all_tools())} tools; those marked core make up the small profile (`--toolsets core`)."]
+    parts = [
+        "# Tools",
+        GENERATED,
+        f"{len(all_tools())} tools; those marked core make up the small profile (`--toolsets core`).",
+    ]
     for family in FAMILIES:
         rows = [
             (
@@ -82,7 +86,9 @@ def _arguments(tool: ToolDef) -> str:
     rows: list[tuple[str, str, str, str]] = []
     for name, part in schema.get("properties", {}).items():
         default = "required" if name in required else json.dumps(part.get("default"), ensure_ascii=False)
-        rows.append((f"`{name}`", _kind(part), default if len(default) < 60 else "see below", part.get("description", "")))
+        rows.append(
+            (f"`{name}`", _kind(part), default if len(default) < 60 else "see below", part.get("description", ""))
+        )
         reference = part.get("$ref", "").rpartition("/")[2]
         for inner, inner_part in definitions.get(reference, {}).get("properties", {}).items():
             shown = json.dumps(inner_part.get("default"), ensure_ascii=False)
@@ -146,7 +152,11 @@ def metrics_page() -> str:
 def settings_page() -> str:
     """Return docs/settings.md."""
     rows = [
-        (f"`{field.validation_alias}`", "" if field.default is None else _default(field.default), field.description or "")
+        (
+            f"`{field.validation_alias}`",
+            "" if field.default is None else _default(field.default),
+            field.description or "",
+        )
         for field in Settings.model_fields.values()
     ]
     return _page(

@@ -24,6 +24,15 @@ class LabKeeper:
         self._opening = asyncio.Lock()
         self._connections = 0
 
+    def has_database(self) -> bool:
+        """Return whether an earlier process has left a database in the home folder."""
+        return self.settings.database_url is None and (self.settings.home / "bst.sqlite").is_file()
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether the lab has been opened."""
+        return self._lab is not None
+
     async def lab(self) -> Lab:
         """Return the lab, opened once."""
         async with self._opening:

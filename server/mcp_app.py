@@ -149,6 +149,8 @@ def _telling_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 class LabServer(MCPServer[Any]):
     """The SDK's server, which can also serve stdio on a stream of our own and answer requests of older revisions."""
 
+    keeper: LabKeeper
+
     async def serve_streams(self, stdout: TextIO) -> None:
         """Serve the connection on stdin and this stream until stdin ends; file descriptor 1 is left alone."""
         async with stdio_server(stdout=anyio.wrap_file(stdout)) as (reading, writing):
@@ -213,6 +215,7 @@ def create_server(settings: Settings, more_tools: Sequence[Tool] = ()) -> LabSer
         lifespan=lab_lifespan(keeper),
         more_tools=more_tools,
     )
+    server.keeper = keeper
     add_prompts(server)
     add_resources(server, keeper)
     add_completions(server, keeper)

@@ -16,7 +16,12 @@ class Settings(BaseSettings):
     """Every setting has a default that works with no network, no key and no server but Bybit's public data."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", populate_by_name=True, frozen=True
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        frozen=True,
     )
 
     home: Path = Field(

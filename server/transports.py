@@ -124,7 +124,7 @@ def _new_server(settings: Settings, *, warm_up: bool) -> LabServer:
     configure_logging(settings.log_level)
     server = create_server(settings)
     if warm_up:
-        server.middleware.append(WarmUp())
+        server.middleware.append(WarmUp(server.keeper))
     return server
 
 

@@ -1,4 +1,4 @@
-"""Loads what the first real call needs, in the background, once a client has its tool list."""
+"""Loads what the first real call needs, and goes on with jobs left behind, in the background, once a client has its tools."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import logging
 from typing import Any, Final
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+
+from engine.errors import LabError
+from server.lifespan import LabKeeper
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +23,8 @@ TINY_BARS: Final = 300
 class WarmUp:
     """Middleware that starts loading after the first answered tool list."""
 
-    def __init__(self, head_start_seconds: float = HEAD_START_SECONDS) -> None:
+    def __init__(self, keeper: LabKeeper, head_start_seconds: float = HEAD_START_SECONDS) -> None:
+        self._keeper = keeper
         self._head_start_seconds = head_start_seconds
         self.task: asyncio.Task[None] | None = None
 
@@ -37,6 +41,16 @@ class WarmUp:
             await asyncio.to_thread(load_heavy_parts)
         except ImportError:  # the first call that needs the part tells its caller
             logger.warning("warm-up: a module could not be imported", exc_info=True)
+            return
+        if self._keeper.has_database():
+            await self._resume_jobs()
+
+    async def _resume_jobs(self) -> None:
+        """Open the lab, which goes on with jobs that an earlier process left behind."""
+        try:
+            await self._keeper.lab()
+        except LabError as error:  # the first call that needs the lab tells its caller
+            logger.warning("warm-up: the lab does not open: %s", error.message)
 
 
 def load_heavy_parts() -> None:

@@ -65,7 +65,7 @@ async def wait_for_job(
     for _ in range(_LOOKS):
         state = _state(job)
         await progress(state.progress, 1.0, state.message or f"{job.kind} {state.state}")
-        if job.is_over or job.state == "interrupted":
+        if job.is_over or (job.state == "interrupted" and not lab.jobs.runs_here(job_id)):
             break
         job = await lab.jobs.wait(job_id, wait_seconds / _LOOKS)
     return _state(job)

@@ -255,16 +255,17 @@ class BybitFeed:
     async def _get(
         self, path: str, asked: Parameters, adapter: TypeAdapter[Result], deadline: float | None = None
     ) -> tuple[Answer, Result]:
+        until = self._deadline() if deadline is None else deadline
+
         async def attempt() -> tuple[Answer, Result]:
-            answer = await self._request(path, asked)
+            answer = await self._request(path, asked, until)
             return answer, validate(adapter, answer.result, "the result")
 
-        until = self._deadline() if deadline is None else deadline
         return await retry(attempt, clock=self._clock, patience=self._patience, deadline=until)
 
-    async def _request(self, path: str, asked: Parameters) -> Answer:
+    async def _request(self, path: str, asked: Parameters, deadline: float) -> Answer:
         granted_at = await self._limiter.acquire()
-        response = await self._send(path, asked)
+        response = await self._send(path, asked, deadline - self._clock.monotonic())
         try:
             answer = read_answer(response.status_code, response.headers, response.content)
         except Banned as exc:
@@ -278,9 +279,9 @@ class BybitFeed:
         self.source = answer.source or self.name
         return answer
 
-    async def _send(self, path: str, asked: Parameters) -> httpx2.Response:
+    async def _send(self, path: str, asked: Parameters, left_s: float) -> httpx2.Response:
         # The read timeout starts anew with every byte; this bound ends an answer that only drips.
-        bound_s = self._patience.connect_timeout_s + 2 * self._patience.read_timeout_s
+        bound_s = min(left_s, self._patience.connect_timeout_s + 2 * self._patience.read_timeout_s)
         try:
             async with asyncio.timeout(bound_s):
                 return await self._open_client().get(path, params=asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
@@ -43,6 +44,8 @@ def serve(  # noqa: PLR0913 - one argument per flag
 
     if not http:
         guard_stdout()
+        # The thread that reads stdin cannot be interrupted; a job of a terminated server is free for the next one at once.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     settings = settings_from(
         toolsets=toolsets, tools=tools, exclude_tools=exclude_tools, read_only=read_only, feed=feed, home=home
     )

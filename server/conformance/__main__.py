@@ -20,7 +20,7 @@ def main() -> None:
     settings = Settings.model_validate({})
     configure_logging(settings.log_level)
     server = create_conformance_server(settings)
-    server.middleware.append(WarmUp())
+    server.middleware.append(WarmUp(server.keeper))
     run_http(server, settings, options.host, options.port)
 
 

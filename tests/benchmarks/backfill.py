@@ -58,7 +58,9 @@ async def measure(client: Client) -> None:
         await client.call_tool("health_check", {})
         answers.append(time.perf_counter() - asked)
         peak = max(peak, server.memory_info().rss)
-        state = (await client.call_tool("wait_for_job", {"job_id": job["job_id"], "wait_seconds": 0})).structured_content or {}
+        state = (
+            await client.call_tool("wait_for_job", {"job_id": job["job_id"], "wait_seconds": 0})
+        ).structured_content or {}
         if state["state"] not in ("queued", "running"):
             break
         await asyncio.sleep(max(0.0, 0.1 - (time.perf_counter() - asked)))

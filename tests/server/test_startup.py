@@ -10,7 +10,7 @@ from server.warmup import WarmUp
 
 async def test_warming_up_begins_after_the_first_tool_list_and_only_once(settings: Settings):
     server = create_server(settings)
-    warm_up = WarmUp(head_start_seconds=0)
+    warm_up = WarmUp(server.keeper, head_start_seconds=0)
     server.middleware.append(warm_up)
     async with Client(server) as client:
         await client.list_prompts()
@@ -32,3 +32,17 @@ async def test_listing_opens_no_lab_and_writes_nothing(settings: Settings):
         await client.list_prompts()
         await client.list_resource_templates()
     assert not settings.home.exists()
+
+
+async def test_a_server_that_finds_a_database_opens_it_so_that_jobs_left_behind_go_on(settings: Settings):
+    async with Client(create_server(settings)) as client:
+        await client.call_tool("health_check", {})
+    server = create_server(settings)
+    warm_up = WarmUp(server.keeper, head_start_seconds=0)
+    server.middleware.append(warm_up)
+    async with Client(server) as client:
+        await client.list_tools()
+        assert warm_up.task is not None
+        async with asyncio.timeout(60):
+            await warm_up.task
+        assert server.keeper.is_open
