@@ -13,8 +13,8 @@ from engine.errors import LabError
 from server.pages import page_names
 
 if TYPE_CHECKING:
+    from server.lab_server import LabServer
     from server.lifespan import LabKeeper
-    from server.mcp_app import LabServer
 
 logger = logging.getLogger(__name__)
 

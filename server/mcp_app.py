@@ -7,18 +7,16 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-import anyio
 from mcp.server import CacheHint, MCPServer
-from mcp.server.extension import RequestHandler
 from mcp.server.mcpserver.tools import Tool
-from mcp.server.stdio import stdio_server
 from mcp.types import ToolAnnotations
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from engine.errors import LabError
 from server.completions import add_completions
+from server.lab_server import LabServer
 from server.lifespan import LabKeeper, lab_lifespan
 from server.prompts import add_prompts
 from server.resources import add_resources
@@ -144,21 +142,6 @@ def _telling_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             return error_result(error)
 
     return telling
-
-
-class LabServer(MCPServer[Any]):
-    """The SDK's server, which can also serve stdio on a stream of our own and answer requests of older revisions."""
-
-    keeper: LabKeeper
-
-    async def serve_streams(self, stdout: TextIO) -> None:
-        """Serve the connection on stdin and this stream until stdin ends; file descriptor 1 is left alone."""
-        async with stdio_server(stdout=anyio.wrap_file(stdout)) as (reading, writing):
-            await self._lowlevel_server.run(reading, writing, self._lowlevel_server.create_initialization_options())
-
-    def answer(self, method: str, params: type[BaseModel], handler: RequestHandler) -> None:
-        """Answer a request of the specification that the SDK's decorators leave out."""
-        self._lowlevel_server.add_request_handler(method, params, handler)
 
 
 @contextmanager

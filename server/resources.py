@@ -15,8 +15,8 @@ from engine.errors import LabError, NotFound
 from server.pages import page_names, page_text
 
 if TYPE_CHECKING:
+    from server.lab_server import LabServer
     from server.lifespan import LabKeeper
-    from server.mcp_app import LabServer
     from tools.lab import Lab
 
 LISTED_RUNS: Final = 50

@@ -18,7 +18,7 @@ from engine.errors import BadRequest
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from server.mcp_app import LabServer
+    from server.lab_server import LabServer
     from server.settings import Settings
 
 LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")

@@ -10,7 +10,7 @@ from server.conformance.surface import add_legacy_answers, add_prompts, add_reso
 from server.mcp_app import create_server
 
 if TYPE_CHECKING:
-    from server.mcp_app import LabServer
+    from server.lab_server import LabServer
     from server.settings import Settings
 
 

@@ -21,7 +21,7 @@ from server.conformance.interactive import asks, form, given
 from server.conformance.plain import PIXEL_PNG, embedded, pixel
 
 if TYPE_CHECKING:
-    from server.mcp_app import LabServer
+    from server.lab_server import LabServer
 
 
 def add_resources(server: LabServer) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 if TYPE_CHECKING:
-    from server.mcp_app import LabServer
+    from server.lab_server import LabServer
 
 FOLDER = Path(__file__).parent
 

@@ -1,0 +1,292 @@
+"""Runs backtests, stores them under the hash of their manifest, reads them again and proves them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from engine.backtests.computation import ENGINE_VERSION, Outcome, canonical_json, compute, instrument_rules
+from engine.backtests.presentation import (
+    condition_summary,
+    csv_text,
+    number_summary,
+    plain_value,
+    run_card,
+    trade_rows,
+)
+from engine.core.candles import Candles
+from engine.core.expressions import Evaluator, tree_of
+from engine.core.expressions.warmup import warmup_bars
+from engine.core.run_settings import RunSettings
+from engine.core.series import Category, Series
+from engine.core.strategy import CompiledStrategy, compile_strategy, parse_strategy
+from engine.core.timeframes import Interval
+from engine.core.times import iso_utc, parse_range_ms
+from engine.errors import DataMissing, NotFound
+from engine.history import History, LoadedCandles, Report
+from engine.instruments import Instruments
+from engine.ports import Clock, Feed
+from engine.store import RunRecord, Store
+from engine.strategies import Strategies
+
+LISTED_METRICS = ("trades", "total_return", "sharpe", "max_drawdown", "net_profit", "profit_factor", "win_rate")
+
+
+class Backtests:
+    """Runs backtests and reads stored ones."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        store: Store,
+        history: History,
+        instruments: Instruments,
+        strategies: Strategies,
+        clock: Clock,
+    ) -> None:
+        self._feed = feed
+        self._store = store
+        self._history = history
+        self._instruments = instruments
+        self._strategies = strategies
+        self._clock = clock
+
+    async def run(  # noqa: PLR0913 - the request of the tool, flat
+        self,
+        *,
+        strategy: str | Mapping[str, Any],
+        params: Mapping[str, float],
+        symbol: str,
+        category: Category,
+        interval: Interval,
+        start_ms: int,
+        end_ms: int,
+        settings: RunSettings,
+        report: Report | None = None,
+    ) -> dict[str, Any]:
+        """Run, store and return a backtest; repeating the same request returns the same run."""
+        named = await self._strategies.resolve(strategy)
+        compiled = compile_strategy(named.parsed, params)
+        series = Series(self._feed.name, category, symbol, "trade", interval)
+        loaded = await self._history.load(series, start_ms, end_ms, report)
+        if len(loaded.candles) == 0:
+            raise DataMissing(
+                f"there are no candles of {series} between {iso_utc(start_ms)} and {iso_utc(end_ms)}",
+                fix="choose a later range: get_instrument shows the launch, get_coverage what is stored",
+            )
+        instrument = await self._instruments.find_if_reachable(category, symbol)
+        outcome = await asyncio.to_thread(
+            compute, compiled, named.origin, loaded, series, (start_ms, end_ms), settings, instrument_rules(instrument)
+        )
+        return await self._stored(outcome, compiled, series)
+
+    async def _stored(self, outcome: Outcome, compiled: CompiledStrategy, series: Series) -> dict[str, Any]:
+        try:
+            return run_card(await self._store.run(outcome.run_id))
+        except NotFound:
+            pass
+        metrics = outcome.result["metrics"]
+        record = RunRecord(
+            id=outcome.run_id,
+            created_ms=self._clock.now_ms(),
+            name=compiled.name,
+            strategy=compiled.name,
+            category=series.category,
+            symbol=series.symbol,
+            interval=series.interval,
+            source=outcome.result["data"]["source"],
+            manifest=canonical_json(outcome.manifest),
+            result=canonical_json(outcome.result),
+            metrics={name: metrics[name] for name in LISTED_METRICS},
+        )
+        await self._store.save_run(record, trades=outcome.trades, equity=outcome.equity)
+        return run_card(record)
+
+    async def card(self, run_id: str, equity_points: int) -> dict[str, Any]:
+        """Return a stored run with its settings and, thinned, its daily equity."""
+        record = await self._run(run_id)
+        card = run_card(record) | {"settings": json.loads(record.manifest)["settings"]}
+        if equity_points:
+            columns = await self._store.run_equity(run_id)
+            rows = np.unique(np.linspace(0, len(columns["ts"]) - 1, min(equity_points, len(columns["ts"]))).astype(int))
+            card["equity"] = {
+                "columns": ["time", "equity"],
+                "rows": [[iso_utc(int(columns["ts"][row])), float(columns["equity"][row])] for row in rows],
+                "days": len(columns["ts"]),
+            }
+        return card
+
+    async def list(
+        self, *, strategy: str | None, symbol: str | None, sort: str, limit: int, cursor: str | None
+    ) -> tuple[list[dict[str, Any]], int, str | None]:
+        """Return lines of stored runs, best or newest first, their number, and the cursor of the next page."""
+        page = await self._store.list_runs(
+            strategy=strategy,
+            symbol=symbol,
+            sort=sort,
+            descending=sort != "max_drawdown",
+            limit=limit,
+            cursor=cursor,
+        )
+        rows: list[dict[str, Any]] = []
+        for summary in page.items:
+            result = json.loads((await self._store.run(summary.id)).result)
+            rows.append(
+                {
+                    "run_id": summary.id,
+                    "created": iso_utc(summary.created_ms),
+                    "strategy": summary.strategy,
+                    "params": result["strategy"]["params"],
+                    "symbol": summary.symbol,
+                    "interval": summary.interval,
+                    "start": result["data"]["start"],
+                    "end": result["data"]["end"],
+                    **{name: result["metrics"][name] for name in ("trades", "total_return", "sharpe", "max_drawdown")},
+                    "source": summary.source,
+                }
+            )
+        return rows, page.total, page.next_cursor
+
+    async def trades(self, run_id: str, sort: str, limit: int, offset: int) -> tuple[list[dict[str, Any]], int, float]:
+        """Return some trades of a run, how many there are, and the sum of all their profits."""
+        await self._run(run_id)
+        columns = await self._store.run_trades(run_id)
+        order = np.arange(len(columns["pnl"]))
+        if sort != "time":
+            order = np.argsort(columns["pnl"], kind="stable")
+            order = order[::-1] if sort == "best" else order
+        return trade_rows(columns, order[offset : offset + limit]), len(order), float(columns["pnl"].sum())
+
+    async def trades_csv(self, run_id: str) -> str:
+        """Return all trades of a run as CSV text."""
+        await self._run(run_id)
+        columns = await self._store.run_trades(run_id)
+        rows = trade_rows(columns, np.arange(len(columns["pnl"])))
+        header = list(rows[0]) if rows else ["side", "entry_time", "entry_price", "exit_time", "exit_price", "pnl"]
+        return csv_text(header, [list(row.values()) for row in rows])
+
+    async def equity_csv(self, run_id: str) -> str:
+        """Return the bar-by-bar equity of a run as CSV text; recomputed, so the candles must still be the same."""
+        times, equity = await self.equity_curve(run_id)
+        return csv_text(
+            ["time", "equity"],
+            [[iso_utc(at), value] for at, value in zip(times.tolist(), equity.tolist(), strict=True)],
+        )
+
+    async def equity_curve(self, run_id: str) -> tuple[Any, Any]:
+        """Return bar opens (int64 ms) and equity at their closes (float64) of a stored run."""
+        record = await self._run(run_id)
+        outcome, candles, unchanged = await self._again(record)
+        if not unchanged:
+            raise DataMissing(
+                f"the candles of {run_id} have changed or are gone, so its curve cannot be recomputed",
+                fix="get_run with equity_points returns the stored daily equity",
+            )
+        return candles.ts, outcome.simulation.equity
+
+    async def reproduce(self, run_id: str) -> dict[str, Any]:
+        """Run a stored manifest again and compare bytes."""
+        record = await self._run(run_id)
+        stored_trades = await self._store.run_trades(run_id)
+        stored = Outcome(
+            json.loads(record.manifest), json.loads(record.result), dict(stored_trades), {}, cast("Any", None)
+        )
+        again, _, unchanged = await self._again(record)
+        differences: list[str] = []
+        if not unchanged:
+            differences.append("the stored candles are not those of the run")
+        differences += [
+            f"metric {name}: was {stored.result['metrics'][name]!r}, is {value!r}"
+            for name, value in again.result["metrics"].items()
+            if stored.result["metrics"].get(name) != value
+        ]
+        if stored.sha256 != again.sha256 and not differences:
+            differences.append("trades or provenance differ")
+        return {
+            "run_id": run_id,
+            "identical": stored.sha256 == again.sha256,
+            "data_unchanged": unchanged,
+            "differences": differences[:20],
+            "stored_sha256": stored.sha256,
+            "recomputed_sha256": again.sha256,
+            "engine_then": stored.manifest["engine"],
+            "engine_now": ENGINE_VERSION,
+        }
+
+    async def _again(self, record: RunRecord) -> tuple[Outcome, Candles, bool]:
+        manifest = json.loads(record.manifest)
+        data = manifest["data"]
+        series = Series(data["feed"], data["category"], data["symbol"], "trade", data["interval"])
+        start_ms, end_ms = data["start_ms"], data["end_ms"]
+        candles = await self._store.read_candles(series, start_ms, end_ms)
+        if len(candles) == 0:
+            raise DataMissing(
+                f"the candles of {record.id} are not stored any more",
+                fix=f"fetch {series} from {iso_utc(start_ms)} to {iso_utc(end_ms)} again with start_backfill",
+            )
+        compiled = compile_strategy(parse_strategy(manifest["strategy"]["document"]), manifest["strategy"]["params"])
+        loaded = LoadedCandles(candles, data["source"], tuple(tuple(gap) for gap in data["gaps"]), 0)
+        outcome = await asyncio.to_thread(
+            compute,
+            compiled,
+            manifest["strategy"]["origin"],
+            loaded,
+            series,
+            (start_ms, end_ms),
+            RunSettings.model_validate(manifest["settings"]),
+            manifest["instrument"],
+        )
+        return outcome, candles, candles.sha256() == data["sha256"]
+
+    async def _run(self, run_id: str) -> RunRecord:
+        try:
+            return await self._store.run(run_id)
+        except NotFound as error:
+            latest = await self._store.list_runs(limit=3)
+            known = ", ".join(row.id for row in latest.items) or "none yet: run_backtest makes one"
+            raise NotFound(error.message, fix=f"the latest runs: {known}") from error
+
+    async def evaluate(  # noqa: PLR0913 - the request of the tool, flat
+        self,
+        expression: str,
+        params: Mapping[str, float],
+        symbol: str,
+        category: Category,
+        interval: Interval,
+        start: str,
+        end: str,
+        limit: int,
+        report: Report | None = None,
+    ) -> dict[str, Any]:
+        """Evaluate one expression over a range of candles."""
+        tree = tree_of(expression, params)
+        start_ms, end_ms = parse_range_ms(start, end)
+        series = Series(self._feed.name, category, symbol, "trade", interval)
+        loaded = await self._history.load(series, start_ms, end_ms, report)
+        if len(loaded.candles) == 0:
+            raise DataMissing(f"there are no candles of {series} in that range", fix="choose a later range")
+
+        def column() -> Any:
+            evaluator = Evaluator(loaded.candles, interval)
+            evaluator.expect([tree])
+            return evaluator.conditions(tree) if tree.boolean else evaluator.numbers(tree)
+
+        values = await asyncio.to_thread(column)
+        times = loaded.candles.ts[-limit:].tolist()
+        shown = [plain_value(value) for value in values[-limit:].tolist()]
+        return {
+            "expression": tree.text,
+            "type": "condition" if tree.boolean else "number",
+            "symbol": symbol,
+            "interval": interval,
+            "warmup_bars": warmup_bars(tree, interval),
+            "bars": len(values),
+            "columns": ["time", "value"],
+            "rows": [[iso_utc(at), value] for at, value in zip(times, shown, strict=True)],
+            "summary": condition_summary(values) if tree.boolean else number_summary(values),
+            "source": loaded.source,
+        }

@@ -1,0 +1,187 @@
+"""One backtest as a pure computation: everything it depends on goes in, everything that is stored comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from engine.backtests.presentation import trade_columns
+from engine.backtests.wording import assumptions_of, unmodelled_metrics, warnings_of
+from engine.core.candles import Candles
+from engine.core.execution import ExecutionSettings
+from engine.core.markets import Instrument
+from engine.core.metrics import compute_metrics, daily_marks
+from engine.core.run_settings import RunSettings, Size
+from engine.core.series import Category, Series
+from engine.core.signals import compute_signals
+from engine.core.simulation import Simulation, check_accounting
+from engine.core.simulator import simulate, simulate_extremes
+from engine.core.strategy import CompiledSize, CompiledStrategy
+from engine.core.times import iso_utc
+from engine.core.trades import EXIT_REASONS
+from engine.errors import LabError
+from engine.history import LoadedCandles
+
+# Part of every manifest: a change of figures by a change of code gets a new number.
+ENGINE_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """Everything one computation leaves: the stored texts and columns."""
+
+    manifest: dict[str, Any]
+    result: dict[str, Any]
+    trades: dict[str, Any]
+    equity: dict[str, Any]
+    simulation: Simulation
+
+    @property
+    def run_id(self) -> str:
+        """Return the run's name, which its manifest decides."""
+        return "run_" + hashlib.sha256(canonical_json(self.manifest).encode()).hexdigest()[:12]
+
+    @property
+    def sha256(self) -> str:
+        """Return the hash of result and trades, the bytes that must come out again."""
+        digest = hashlib.sha256(canonical_json(self.result).encode())
+        for name, column in sorted(self.trades.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
+
+
+def canonical_json(value: object) -> str:
+    """Return the one spelling of a document that hashes are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def instrument_rules(instrument: Instrument | None) -> dict[str, str | None] | None:
+    """Return the rules a run depends on, as printed, for its manifest."""
+    if instrument is None:
+        return None
+    names = ("tick_size", "lot_step", "min_quantity", "max_market_quantity", "min_notional")
+    return {name: None if (value := getattr(instrument, name)) is None else str(value) for name in names}
+
+
+def compute(
+    compiled: CompiledStrategy,
+    origin: str,
+    loaded: LoadedCandles,
+    series: Series,
+    range_ms: tuple[int, int],
+    settings: RunSettings,
+    rules: Mapping[str, str | None] | None,
+) -> Outcome:
+    """Return what a run leaves, from its inputs alone: no clock, no store, no network."""
+    candles = loaded.candles
+    execution = execution_settings(settings, compiled.size, series.category, rules)
+    signals = compute_signals(compiled, candles, series.interval)
+    simulation = simulate(candles, signals, execution)
+    if broken := check_accounting(simulation, candles, execution):
+        raise LabError(f"the run does not add up: {'; '.join(broken)}", fix="please report this with the run's inputs")
+    measured = compute_metrics(
+        simulation, candles, series.interval, execution, unmodelled=unmodelled_metrics(series.category)
+    )
+    strategy = {
+        "name": compiled.name,
+        "origin": origin,
+        "params": dict(compiled.params),
+        "fingerprint": compiled.fingerprint(),
+    }
+    data = {
+        "symbol": series.symbol,
+        "category": series.category,
+        "interval": series.interval,
+        "start": iso_utc(range_ms[0]),
+        "end": iso_utc(range_ms[1]),
+        "bars": len(candles),
+        "source": loaded.source,
+        "sha256": candles.sha256(),
+    }
+    result = {
+        "strategy": strategy,
+        "data": data | {"warmup_bars": signals.warmup_bars, "gaps": len(loaded.gaps)},
+        "metrics": dict(measured.values),
+        "undefined": dict(measured.reasons),
+        "intrabar": _extremes(simulation, candles, signals, execution),
+        "exits": dict(sorted(Counter(EXIT_REASONS[code] for code in simulation.trades.exit_reason.tolist()).items())),
+        "skipped_entries": {reason: count for reason, count in simulation.skipped_entries.items() if count},
+        "assumptions": assumptions_of(execution, settings),
+        "warnings": warnings_of(compiled, loaded, simulation, series, settings, signals.warmup_bars),
+    }
+    manifest = {
+        "engine": ENGINE_VERSION,
+        "strategy": strategy | {"document": compiled.document.model_dump(mode="json", exclude_none=True)},
+        "data": data
+        | {
+            "feed": series.feed,
+            "start_ms": range_ms[0],
+            "end_ms": range_ms[1],
+            "gaps": [list(gap) for gap in loaded.gaps],
+        },
+        "settings": settings.model_dump(mode="json"),
+        "instrument": rules,
+    }
+    marks_ts, marks = daily_marks(candles.ts, simulation.equity, series.interval)
+    return Outcome(
+        manifest, result, trade_columns(simulation.trades, candles), {"ts": marks_ts, "equity": marks}, simulation
+    )
+
+
+def execution_settings(
+    settings: RunSettings, size: CompiledSize | None, category: Category, rules: Mapping[str, str | None] | None
+) -> ExecutionSettings:
+    """Return the simulator's settings: fractions for percent, the instrument's rules, spot without shorts."""
+    taker, maker = settings.fees_percent(category)
+    mode, value = _size(settings.size, size)
+    kept = rules if settings.round_to_lot and rules is not None else {}
+
+    def rule(name: str) -> float:
+        return float(kept.get(name) or 0)
+
+    return ExecutionSettings(
+        capital=settings.capital,
+        category=category,
+        taker_fee_fraction=taker / 100,
+        maker_fee_fraction=maker / 100,
+        slippage_fraction=settings.slippage_percent / 100,
+        size_mode=cast("Any", mode),
+        size_value=value,
+        leverage=settings.leverage,
+        intrabar=settings.intrabar,
+        round_to_lot=rule("lot_step") > 0,
+        lot_step=rule("lot_step"),
+        min_quantity=rule("min_quantity"),
+        min_notional=rule("min_notional"),
+        max_quantity=rule("max_market_quantity"),
+        tick_size=rule("tick_size"),
+        allow_short=settings.allow_short and category != "spot",
+    )
+
+
+def _size(chosen: Size | None, own: CompiledSize | None) -> tuple[str, float]:
+    if chosen is None:
+        return ("equity_fraction", 1.0) if own is None else (own.mode, own.value)
+    if chosen.risk_percent is not None:
+        return "risk", chosen.risk_percent / 100
+    return next((name, value) for name, value in chosen.model_dump(exclude_none=True).items())
+
+
+def _extremes(
+    simulation: Simulation, candles: Candles, signals: Any, execution: ExecutionSettings
+) -> dict[str, Any] | None:
+    if simulation.ambiguous_bars == 0:
+        return None
+    worst, best = simulate_extremes(candles, signals, execution)
+    return {
+        "ambiguous_bars": simulation.ambiguous_bars,
+        "pessimistic_net_profit": float(worst.equity[-1] - execution.capital),
+        "optimistic_net_profit": float(best.equity[-1] - execution.capital),
+    }

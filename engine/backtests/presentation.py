@@ -1,0 +1,90 @@
+"""Stored columns as rows, cards and CSV text for people and models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from engine.core.candles import Candles
+from engine.core.metrics import METRICS
+from engine.core.times import iso_utc
+from engine.core.trades import EXIT_REASONS, Trades
+from engine.store import RunRecord
+
+
+def trade_columns(trades: Trades, candles: Candles) -> dict[str, Any]:
+    """Return the columns of the trades with the opens of their entry and exit bars (int64 ms UTC)."""
+    columns = {name: getattr(trades, name) for name in type(trades).__slots__}
+    return columns | {"entry_ts": candles.ts[trades.entry_bar], "exit_ts": candles.ts[trades.exit_bar]}
+
+
+_TRADE_NUMBERS = ("entry_price", "exit_price", "quantity", "pnl", "fees", "funding", "mae", "mfe")
+
+
+def trade_rows(columns: Mapping[str, Any], rows: Any) -> list[dict[str, Any]]:
+    """Return the chosen trades as tools show them."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        numbers = {name: float(columns[name][row]) for name in _TRADE_NUMBERS}
+        found.append(
+            {
+                "side": "long" if columns["side"][row] > 0 else "short",
+                "entry_time": iso_utc(int(columns["entry_ts"][row])),
+                "entry_price": numbers["entry_price"],
+                "exit_time": iso_utc(int(columns["exit_ts"][row])),
+                "exit_price": numbers["exit_price"],
+                "quantity": numbers["quantity"],
+                "pnl": numbers["pnl"],
+                "fees": numbers["fees"],
+                "funding": numbers["funding"],
+                "exit_reason": EXIT_REASONS[int(columns["exit_reason"][row])],
+                "bars": int(columns["bars"][row]),
+                "mae": numbers["mae"],
+                "mfe": numbers["mfe"],
+            }
+        )
+    return found
+
+
+def run_card(record: RunRecord) -> dict[str, Any]:
+    """Return a stored run as tools show it."""
+    result = json.loads(record.result)
+    # The stored text is sorted for its hash; people read figures in the order of the registry.
+    result["metrics"] = {name: result["metrics"][name] for name in METRICS if name in result["metrics"]}
+    return {"run_id": record.id, "created": iso_utc(record.created_ms), **result}
+
+
+def csv_text(header: list[str], rows: list[list[Any]]) -> str:
+    """Return a table as CSV; its cells hold numbers, times and plain words only."""
+    return "\n".join([",".join(header), *(",".join(str(value) for value in row) for row in rows)]) + "\n"
+
+
+def plain_value(value: Any) -> Any:
+    """Return None for NaN, which JSON does not know."""
+    return None if isinstance(value, float) and value != value else value
+
+
+def condition_summary(values: Any) -> dict[str, float | int | None]:
+    """Say how often a condition is true."""
+    count = int(values.sum())
+    return {"true_bars": count, "true_share": count / len(values)}
+
+
+def number_summary(values: Any) -> dict[str, float | int | None]:
+    """Say how the known values spread."""
+    known = values[~np.isnan(values)]
+    if len(known) == 0:
+        return {"known_bars": 0, "min": None, "p5": None, "median": None, "p95": None, "max": None, "last": None}
+    p5, median, p95 = (float(value) for value in np.percentile(known, (5, 50, 95)))
+    return {
+        "known_bars": len(known),
+        "min": float(known.min()),
+        "p5": p5,
+        "median": median,
+        "p95": p95,
+        "max": float(known.max()),
+        "last": plain_value(float(values[-1])),
+    }

@@ -1,0 +1,73 @@
+"""What a run assumes and what its reader should know, in words."""
+
+from __future__ import annotations
+
+from engine.core.execution import ExecutionSettings
+from engine.core.run_settings import RunSettings
+from engine.core.series import Category, Series
+from engine.core.simulation import Simulation
+from engine.core.strategy import CompiledStrategy
+from engine.history import LoadedCandles
+
+
+def unmodelled_metrics(category: Category) -> dict[str, str]:
+    """Return the metrics that cannot be known for a run in this category, with the reason."""
+    if category == "spot":
+        return {"funding_paid": "spot has no funding"}
+    return {"funding_paid": "funding is not modelled by this version"}
+
+
+def assumptions_of(execution: ExecutionSettings, settings: RunSettings) -> list[str]:
+    """Return the execution rules and costs of a run, one sentence each."""
+    rounding = "quantities and prices are not rounded"
+    if execution.round_to_lot:
+        rounding = (
+            f"quantity rounded down to {execution.lot_step:g}, levels to tick {execution.tick_size:g}, "
+            f"minimum order {execution.min_quantity:g} and {execution.min_notional:g} in value"
+        )
+    return [
+        "signals use closed bars and fill at the next bar's open as market orders; an opposite signal closes and reverses there",
+        "stop and target are live from the entry bar; a stop beyond the open fills at the open, a target at the better of open and level",
+        f"stop and target in one bar: {'stop' if settings.intrabar == 'pessimistic' else 'target'} first ({settings.intrabar})",
+        f"fees {execution.taker_fee_fraction * 100:g} % taker, {execution.target_fee_fraction * 100:g} % for targets (maker); "
+        f"slippage {execution.slippage_fraction * 100:g} % on market and stop fills",
+        f"size {execution.size_mode} {execution.size_value:g}, leverage {execution.leverage:g}",
+        rounding,
+        "indicators warm up inside the range; an open position is closed at the last close",
+        "ratios from equity at 00:00 UTC, 365 days a year, risk-free rate 0",
+    ]
+
+
+def warnings_of(
+    compiled: CompiledStrategy,
+    loaded: LoadedCandles,
+    simulation: Simulation,
+    series: Series,
+    settings: RunSettings,
+    warmup: int,
+) -> list[str]:
+    """Return what a reader should know before believing the figures."""
+    found = list(compiled.warnings)
+    if series.category != "spot":
+        found.append("not modelled: funding payments, margin and liquidation by mark price, 1-minute intrabar order")
+    elif settings.allow_short:
+        found.append("spot cannot be sold short: short entries only close longs")
+    if "simulated" in loaded.source:
+        found.append("simulated data: these figures say nothing about a real market")
+    if "+" in loaded.source:
+        found.append(f"the candles come from several sources: {loaded.source}")
+    if loaded.gaps:
+        found.append(f"{len(loaded.gaps)} gaps in the candles; bars on both sides are treated as neighbours")
+    if warmup >= len(loaded.candles):
+        found.append(
+            f"the range has {len(loaded.candles)} bars but indicators need {warmup} to warm up: no signal was possible"
+        )
+    if len(simulation.trades) < 30:
+        found.append(f"{len(simulation.trades)} trades are too few to tell skill from luck")
+    if simulation.ruined:
+        found.append("the capital was lost; nothing was traded from then on")
+    if simulation.capped_entries:
+        found.append(
+            f"{simulation.capped_entries} entries were made smaller to respect the largest order or the leverage"
+        )
+    return found

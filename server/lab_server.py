@@ -1,0 +1,28 @@
+"""The SDK's server with the two doors it lacks: a stdout of our own, and requests its decorators leave out."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+import anyio
+from mcp.server import MCPServer
+from mcp.server.extension import RequestHandler
+from mcp.server.stdio import stdio_server
+from pydantic import BaseModel
+
+from server.lifespan import LabKeeper
+
+
+class LabServer(MCPServer[Any]):
+    """The SDK's server, which can also serve stdio on a stream of our own and answer requests of older revisions."""
+
+    keeper: LabKeeper
+
+    async def serve_streams(self, stdout: TextIO) -> None:
+        """Serve the connection on stdin and this stream until stdin ends; file descriptor 1 is left alone."""
+        async with stdio_server(stdout=anyio.wrap_file(stdout)) as (reading, writing):
+            await self._lowlevel_server.run(reading, writing, self._lowlevel_server.create_initialization_options())
+
+    def answer(self, method: str, params: type[BaseModel], handler: RequestHandler) -> None:
+        """Answer a request of the specification that the SDK's decorators leave out."""
+        self._lowlevel_server.add_request_handler(method, params, handler)
