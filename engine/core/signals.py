@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,41 @@ from engine.core.strategy import CompiledLevel, CompiledStrategy, Rule
 from engine.core.timeframes import Interval
 
 BoolColumn = NDArray[np.bool_]
+OrderKind = Literal["limit", "stop"]
+
+
+MOST_ENTRIES = 10
+MOST_PARTIAL_TARGETS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EntryOrder:
+    """A resting entry: a limit order better than the deciding close, or a stop order beyond it.
+
+    Attributes
+    ----------
+    kind : {"limit", "stop"}
+    fraction : float
+        Of the close of the signal bar; NaN where `distance` holds.
+    distance : ndarray of float64, shape (n,), or None
+        Price units, read at the signal bar.
+    bars : int
+        Bars the order lives, the one after the signal first.
+    """
+
+    kind: OrderKind
+    fraction: float
+    distance: FloatColumn | None
+    bars: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartialTarget:
+    """A limit order that closes `share` (a fraction) of all that was entered; `fraction` or `distance` as of a target."""
+
+    share: float
+    fraction: float
+    distance: FloatColumn | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +72,16 @@ class Signals:
         Longest stay in bars; 0 where there is none.
     warmup_bars : int
         Rows before this one carry no signal.
+    order : EntryOrder or None
+        How entries are ordered; None: at the market.
+    max_entries : int
+        Entries a position may have; 1: an entry of the side held is ignored.
+    partial_targets : tuple of PartialTarget
+        Parts closed before `target` closes the rest, nearest first.
+    session : ndarray of bool, shape (n,), or None
+        Bars in which an entry may fill; None: all.
+    is_flat_outside_session : bool
+        Whether a position is closed at the open of the first bar outside.
     """
 
     long_entry: BoolColumn
@@ -52,6 +98,11 @@ class Signals:
     breakeven_fraction: float
     max_bars: int
     warmup_bars: int
+    order: EntryOrder | None = None
+    max_entries: int = 1
+    partial_targets: tuple[PartialTarget, ...] = ()
+    session: BoolColumn | None = None
+    is_flat_outside_session: bool = False
 
 
 def compute_signals(
