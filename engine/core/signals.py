@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.core.candles import Candles, FloatColumn
 from engine.core.expressions.evaluation import Evaluator, Memo
-from engine.core.strategy import CompiledLevel, CompiledStrategy, Rule
-from engine.core.timeframes import Interval
+from engine.core.strategy import MOST_ENTRIES, CompiledLevel, CompiledOrder, CompiledStrategy, OrderKind, Rule
+from engine.core.strategy_document import Session
+from engine.core.timeframes import DAY_MS, Interval
 
 BoolColumn = NDArray[np.bool_]
-OrderKind = Literal["limit", "stop"]
+HOUR_MS = 3_600_000
 
 
-MOST_ENTRIES = 10
+__all__ = ["MOST_ENTRIES", "EntryOrder", "PartialTarget", "Signals", "compute_signals"]
+
 MOST_PARTIAL_TARGETS = 4
 
 
@@ -130,7 +131,10 @@ def compute_signals(
     evaluator = Evaluator(candles, interval, extras=extras, memo=memo)
     evaluator.expect(strategy.trees())
     warmup = strategy.warmup_bars(interval)
-    distances = [_distance(evaluator, level) for level in (strategy.stop, strategy.target, strategy.trail)]
+    levels = [strategy.stop, strategy.target, strategy.trail, *(part.level for part in strategy.partials)]
+    if strategy.order is not None:
+        levels.append(strategy.order.offset)
+    distances = [_distance(evaluator, level) for level in levels]
     allowed = np.ones(len(candles), np.bool_)
     allowed[:warmup] = False
     enterable = allowed.copy()
@@ -157,7 +161,29 @@ def compute_signals(
         breakeven_fraction=strategy.breakeven_fraction,
         max_bars=strategy.max_bars,
         warmup_bars=warmup,
+        order=_order(strategy.order, distances[-1]),
+        max_entries=strategy.max_entries,
+        partial_targets=tuple(
+            PartialTarget(part.share, part.level.fraction, distance)
+            for part, distance in zip(strategy.partials, distances[3:], strict=False)
+        ),
+        session=None if strategy.session is None else session_mask(candles, strategy.session),
+        is_flat_outside_session=strategy.session is not None and strategy.session.flat_outside,
     )
+
+
+def session_mask(candles: Candles, session: Session) -> BoolColumn:
+    """Return which bars open in the session (UTC)."""
+    hours = candles.ts // HOUR_MS % 24
+    # The epoch began on a Thursday.
+    weekdays = (candles.ts // DAY_MS + 3) % 7
+    after, before = hours >= session.start_hour, hours < session.end_hour
+    in_hours = after & before if session.start_hour < session.end_hour else after | before
+    return in_hours & np.isin(weekdays, session.weekdays)
+
+
+def _order(order: CompiledOrder | None, distance: FloatColumn | None) -> EntryOrder | None:
+    return None if order is None else EntryOrder(order.kind, order.offset.fraction, distance, order.bars)
 
 
 def _distance(evaluator: Evaluator, level: CompiledLevel) -> FloatColumn | None:
