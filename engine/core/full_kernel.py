@@ -144,8 +144,7 @@ def _is_at(level: float, way: float, price: float) -> bool:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _stretch(account: Account, price: float) -> None:
-    f = account.f
+def _stretch(f: FloatColumn, price: float) -> None:
     side = f[_SIDE]
     if side * price > side * f[_BEST]:
         f[_BEST] = price
@@ -154,26 +153,24 @@ def _stretch(account: Account, price: float) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _tighten(account: Account, level: float, reason: int) -> None:
-    f = account.f
+def _tighten(f: FloatColumn, k: NDArray[np.int64], level: float, reason: int) -> None:
     if np.isnan(level):
         return
     if np.isnan(f[_STOP]) or f[_SIDE] * level > f[_SIDE] * f[_STOP]:
         f[_STOP] = level
-        account.k[_STOP_REASON] = reason
+        k[_STOP_REASON] = reason
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _move_stop(account: Account, plain: KernelRules) -> None:
-    f = account.f
+def _move_stop(f: FloatColumn, k: NDArray[np.int64], plain: KernelRules) -> None:
     side = f[_SIDE]
     up, down = plain.tick_numerator, plain.tick_denominator
     if side * f[_BEST] >= side * (f[_ENTRY] * (1.0 + side * plain.breakeven)):
-        _tighten(account, level_at(f[_ENTRY], -side, 0.0, np.nan, up, down), _STOP_LOSS)
+        _tighten(f, k, level_at(f[_ENTRY], -side, 0.0, np.nan, up, down), _STOP_LOSS)
     reach = f[_ENTRY] * (1.0 + side * plain.trail_activation)
     if np.isnan(plain.trail_activation) or side * f[_BEST] >= side * reach:
         trail = level_at(f[_BEST], -side, plain.trail_fraction, f[_TRAIL_GAP], up, down)
-        _tighten(account, trail, _TRAILING_STOP)
+        _tighten(f, k, trail, _TRAILING_STOP)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -185,7 +182,7 @@ def _set_levels(inputs: Inputs, rules: FullRules, account: Account, bar: int) ->
     trailed = f[_STOP] if k[_STOP_REASON] == _TRAILING_STOP else np.nan
     f[_STOP] = level_at(entry, -side, plain.stop_fraction, distance_at(inputs.stop_distance, bar), up, down)
     k[_STOP_REASON] = _STOP_LOSS
-    _tighten(account, trailed, _TRAILING_STOP)
+    _tighten(f, k, trailed, _TRAILING_STOP)
     partials = len(rules.partial_share)
     for row in range(partials):
         gap = distance_at(inputs.partial_distance[row], bar)
@@ -193,7 +190,7 @@ def _set_levels(inputs: Inputs, rules: FullRules, account: Account, bar: int) ->
     gap = distance_at(inputs.target_distance, bar)
     account.levels[partials] = level_at(entry, side, plain.target_fraction, gap, up, down)
     f[_TRAIL_GAP] = distance_at(inputs.trail_distance, bar)
-    _move_stop(account, plain)
+    _move_stop(f, k, plain)
     f[_INITIAL_STOP] = f[_STOP]
 
 
@@ -370,9 +367,9 @@ def _add(inputs: Inputs, rules: FullRules, account: Account, bar: int) -> None:
         f[_ENTRY] = total / (held / f[_ENTRY] + quantity / price)
     else:
         f[_ENTRY] = (held * f[_ENTRY] + quantity * price) / total
-    _stretch(account, price)
+    _stretch(account.f, price)
     # The average lies between the fills, but its rounding may not.
-    _stretch(account, f[_ENTRY])
+    _stretch(account.f, f[_ENTRY])
     _set_levels(inputs, rules, account, bar - 1)
     _fill(rules, account, bar, quantity, price, plain.taker_fee, False)
 
@@ -391,7 +388,7 @@ def _close(rules: FullRules, account: Account, bar: int, quantity: float, price:
         entry_fee = entry_fee * share
         funding = funding * share
     fees = entry_fee + fee
-    _stretch(account, price)
+    _stretch(account.f, price)
     made = gross_of(side, quantity, entry, price, plain.inverse)
     row, record = account.rows[k[_TRADES]], account.records[k[_TRADES]]
     row[kernel.SIDE] = int(side)
@@ -499,7 +496,7 @@ def _leave_at_open(rules: FullRules, account: Account, bar: int, candle: Candle)
     """Let the open of a candle act on the position held before it."""
     f = account.f
     side = f[_SIDE]
-    _stretch(account, candle.open)
+    _stretch(account.f, candle.open)
     if _is_at(f[_LIQUIDATION_PRICE], -side, candle.mark_open):
         _close(rules, account, bar, f[_QUANTITY], f[_BANKRUPTCY], _LIQUIDATION)
     elif _is_at(f[_STOP], -side, candle.open):
@@ -523,8 +520,8 @@ def _is_doubtful(rules: FullRules, account: Account, candle: Candle, kind: int) 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _survive(account: Account, candle: Candle, kind: int) -> None:
     _, _, _, against, toward, _ = _reaches(account.f[_SIDE], candle, kind)
-    _stretch(account, against)
-    _stretch(account, toward)
+    _stretch(account.f, against)
+    _stretch(account.f, toward)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -620,16 +617,34 @@ def _inside(inputs: Inputs, rules: FullRules, account: Account, bar: int, candle
         _expect_the_worst(rules, account, bar, candle, kind)
     if f[_SIDE] != 0.0:
         _survive(account, candle, kind)
-        _move_stop(account, rules.plain)
+        _move_stop(f, account.k, rules.plain)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pay_funding(account: Account, column: FloatColumn, bar: int) -> None:
-    f = account.f
-    if f[_SIDE] != 0.0 and len(column) > 0:
-        paid = f[_SIDE] * f[_QUANTITY] * column[bar]
-        f[_WALLET] -= paid
-        f[_FUNDING] += paid
+def _pay_funding(f: FloatColumn, per_unit: float) -> None:
+    paid = f[_SIDE] * f[_QUANTITY] * per_unit
+    f[_WALLET] -= paid
+    f[_FUNDING] += paid
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _is_eventful(f: FloatColumn, k: NDArray[np.int64], levels: FloatColumn, candle: Candle) -> bool:
+    """Return whether a bar may reach a level of the position; most do not, and the loop passes them by."""
+    side = f[_SIDE]
+    against = candle.low if side > 0.0 else candle.high
+    toward = candle.high if side > 0.0 else candle.low
+    mark = candle.mark_low if side > 0.0 else candle.mark_high
+    stop, liquidation = f[_STOP], f[_LIQUIDATION_PRICE]
+    if _is_at(stop, -side, against) or _is_at(stop, -side, candle.open):
+        return True
+    if _is_at(liquidation, -side, mark) or _is_at(liquidation, -side, candle.mark_open):
+        return True
+    # A place without a target may hide one behind it.
+    place = k[_NEXT_TARGET]
+    if place >= len(levels):
+        return False
+    target = float(levels[place])
+    return np.isnan(target) or _is_at(target, side, toward) or _is_at(target, side, candle.open)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -715,12 +730,16 @@ def _try_order(inputs: Inputs, rules: FullRules, account: Account, bar: int, can
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def run_all_rules(  # noqa: C901 - one loop over the bars
+def run_all_rules(  # noqa: C901, PLR0912 - one loop over the bars
     inputs: Inputs, rules: FullRules, account: Account, equity: FloatColumn, position: NDArray[np.int8]
 ) -> None:
     """Run all bars and fill the account's tables, equity and position (shape (n,))."""
-    f, k, counters = account.f, account.k, account.counters
-    bars = len(inputs.close)
+    f, k, levels, counters = account.f, account.k, account.levels, account.counters
+    plain, bars = rules.plain, len(inputs.close)
+    pays_funding = len(inputs.funding_at_open) > 0
+    is_timed = plain.max_bars > 0 or rules.flat_outside
+    has_trail = not np.isnan(plain.trail_fraction) or len(inputs.trail_distance) > 0
+    moves_stop = has_trail or not np.isnan(plain.breakeven)
     for bar in range(bars):
         candle = Candle(
             inputs.open[bar],
@@ -733,17 +752,25 @@ def run_all_rules(  # noqa: C901 - one loop over the bars
             inputs.mark_close[bar],
         )
         if bar > 0:
-            _pay_funding(account, inputs.funding_at_open, bar)
-            if f[_SIDE] != 0.0 or inputs.decisions[bar - 1] != 0:
+            if pays_funding and f[_SIDE] != 0.0:
+                _pay_funding(f, inputs.funding_at_open[bar])
+            if inputs.decisions[bar - 1] != 0 or (f[_SIDE] != 0.0 and is_timed):
                 _at_open(inputs, rules, account, bar)
         kind = MARKET_ORDER
         if k[_ORDER_SIDE] != 0:
             kind = _try_order(inputs, rules, account, bar, candle)
         if f[_SIDE] != 0.0:
             counters[kernel.EXPOSED] += 1
-            if kind == MARKET_ORDER:
-                _pay_funding(account, inputs.funding_inside, bar)
-            _inside(inputs, rules, account, bar, candle, kind)
+            if pays_funding and kind == MARKET_ORDER:
+                _pay_funding(f, inputs.funding_inside[bar])
+            if kind != MARKET_ORDER or _is_eventful(f, k, levels, candle):
+                _inside(inputs, rules, account, bar, candle, kind)
+            else:
+                _stretch(f, candle.open)
+                _stretch(f, candle.low)
+                _stretch(f, candle.high)
+                if moves_stop:
+                    _move_stop(f, k, rules.plain)
         if k[_ORDER_SIDE] != 0 and (bar == k[_ORDER_LAST] or bar == bars - 1):
             _cancel_order(account)
         marked = f[_WALLET]
