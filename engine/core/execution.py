@@ -8,11 +8,12 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Literal, get_args
 
+from engine.core.perpetual import MarginTier, check_tiers
 from engine.core.series import Category
 from engine.errors import BadRequest
 
 SizeMode = Literal["equity_fraction", "quote", "quantity", "risk"]
-Intrabar = Literal["pessimistic", "optimistic"]
+Intrabar = Literal["pessimistic", "optimistic", "magnify"]
 TargetFee = Literal["maker", "taker"]
 
 LARGEST_LEVERAGE = 200.0
@@ -40,17 +41,26 @@ class ExecutionSettings:
     leverage : float
         Also the bound of every position: notional <= leverage * equity at the fill. Fees come on top of the margin,
         as on perpetuals, so that cash may end slightly below zero at leverage 1; on spot they are set aside first.
-    intrabar : {"pessimistic", "optimistic"}
-        Which comes first when stop and target lie in one bar: the stop, or the target.
+    intrabar : {"pessimistic", "optimistic", "magnify"}
+        Which comes first when stop and target lie in one bar: the stop, the target, or what the bar's one-minute candles
+        say.
     round_to_lot, lot_step
         Round the quantity down to whole lots.
     min_quantity, min_notional, max_quantity, tick_size : float
         Rules of the instrument; 0 means none. `min_notional` in quote currency. Levels are rounded to the tick away
         from profit: long stops down, long targets up, shorts mirrored.
     target_fee : {"maker", "taker"}
-        Which fee a target pays.
+        Which fee a limit order pays: targets and limit entries.
     allow_long, allow_short : bool
         A forbidden entry still closes the opposite position.
+    margin_tiers : tuple of MarginTier
+        Maintenance tiers, ascending. Empty: positions have no liquidation price and no position limit.
+
+    Notes
+    -----
+    Bybit charges the fee of a spot purchase in the base coin: a buyer of q receives q * (1 - fee). Here the fee is paid in
+    quote at the fill price, set aside before sizing. Both cost fee * notional at the fill; the quantity held differs by
+    fee squared, 1e-6 of it at 0.1 %.
     """
 
     capital: float
@@ -71,12 +81,14 @@ class ExecutionSettings:
     target_fee: TargetFee = "maker"
     allow_long: bool = True
     allow_short: bool = True
+    margin_tiers: tuple[MarginTier, ...] = ()
 
     def __post_init__(self) -> None:
         self._check_choices()
         self._check_ranges()
         self._check_size()
         self._check_spot()
+        check_tiers(self.margin_tiers)
 
     @property
     def target_fee_fraction(self) -> float:
@@ -136,6 +148,10 @@ class ExecutionSettings:
             raise BadRequest("spot cannot be sold short", fix="set allow_short false, or choose category linear")
         if self.leverage != 1:
             raise BadRequest(f"leverage is {self.leverage!r} on spot", fix="set leverage 1, or choose category linear")
+        if self.margin_tiers:
+            raise BadRequest(
+                "spot has no maintenance margin", fix="leave margin_tiers empty, or choose category linear"
+            )
 
 
 def step_ratio(step: float) -> tuple[float, float]:

@@ -78,19 +78,21 @@ class KernelRules(NamedTuple):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _gross(side: float, quantity: float, entry: float, exit_: float, inverse: bool) -> float:
+def gross_of(side: float, quantity: float, entry: float, exit_: float, inverse: bool) -> float:
+    """Return the profit of a position before costs (see engine.core.costs)."""
     if inverse:
         return side * quantity * (1.0 / entry - 1.0 / exit_)
     return side * quantity * (exit_ - entry)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _whole_steps_down(value: float, numerator: float, denominator: float) -> float:
+def whole_steps_down(value: float, numerator: float, denominator: float) -> float:
+    """Return the value rounded down to whole steps of a decimal (see engine.core.execution.step_ratio)."""
     return np.floor(value * denominator / numerator * (1.0 + 1e-12)) * numerator / denominator
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _level(price: float, way: float, fraction: float, distance: float, numerator: float, denominator: float) -> float:
+def level_at(price: float, way: float, fraction: float, distance: float, numerator: float, denominator: float) -> float:
     """Return the level a fraction or else a distance away, above for way 1 and below for -1, on the tick beyond it.
 
     NaN where there is neither, and where the level would not be a price.
@@ -104,7 +106,7 @@ def _level(price: float, way: float, fraction: float, distance: float, numerator
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _distance(column: FloatColumn, bar: int) -> float:
+def distance_at(column: FloatColumn, bar: int) -> float:
     """Return the distance frozen at a bar, NaN where there is none."""
     if len(column) > 0 and column[bar] > 0.0:
         return column[bar]
@@ -132,7 +134,7 @@ def _close_trade(  # noqa: PLR0913 - a compiled function takes its state as argu
         best = price
     if side * price < side * worst:
         worst = price
-    gross = _gross(side, quantity, entry, price, inverse)
+    gross = gross_of(side, quantity, entry, price, inverse)
     fee = (quantity / price if inverse else quantity * price) * fee_rate
     fees = records[trade, FEES] + fee
     rows[trade, EXIT_BAR] = bar
@@ -141,8 +143,8 @@ def _close_trade(  # noqa: PLR0913 - a compiled function takes its state as argu
     records[trade, GROSS] = gross
     records[trade, FEES] = fees
     records[trade, PNL] = gross - fees
-    records[trade, MAE] = 0.0 - _gross(side, quantity, entry, worst, inverse)
-    records[trade, MFE] = 0.0 + _gross(side, quantity, entry, best, inverse)
+    records[trade, MAE] = 0.0 - gross_of(side, quantity, entry, worst, inverse)
+    records[trade, MFE] = 0.0 + gross_of(side, quantity, entry, best, inverse)
     return gross - fee
 
 
@@ -227,21 +229,21 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
                 else:
                     # Levels stand on the fill price; distances were frozen at the signal bar.
                     up, down = rules.tick_numerator, rules.tick_denominator
-                    gap = _distance(stop_distance, bar - 1)
-                    stop = _level(price, -wanted, rules.stop_fraction, gap, up, down)
+                    gap = distance_at(stop_distance, bar - 1)
+                    stop = level_at(price, -wanted, rules.stop_fraction, gap, up, down)
                     stop_reason = _STOP_LOSS
                     if np.isnan(stop):
                         stop = -wanted * np.inf
-                    gap = _distance(target_distance, bar - 1)
-                    target = _level(price, wanted, rules.target_fraction, gap, up, down)
+                    gap = distance_at(target_distance, bar - 1)
+                    target = level_at(price, wanted, rules.target_fraction, gap, up, down)
                     if np.isnan(target):
                         target = wanted * np.inf
-                    trail_gap = _distance(trail_distance, bar - 1)
+                    trail_gap = distance_at(trail_distance, bar - 1)
                     trails = not np.isnan(rules.trail_fraction) or not np.isnan(trail_gap)
                     trail_from = price * (1.0 + wanted * rules.trail_activation)
                     if np.isnan(trail_from):
                         trail_from = -wanted * np.inf
-                        level = _level(price, -wanted, rules.trail_fraction, trail_gap, up, down)
+                        level = level_at(price, -wanted, rules.trail_fraction, trail_gap, up, down)
                         if wanted * level > wanted * stop:
                             stop = level
                             stop_reason = _TRAILING_STOP
@@ -262,7 +264,7 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
                         quantity = 0.0
                         skip = _SKIP_NO_STOP
                     else:
-                        unit_loss = 0.0 - _gross(wanted, 1.0, price, stop, rules.inverse)
+                        unit_loss = 0.0 - gross_of(wanted, 1.0, price, stop, rules.inverse)
                         quantity = wallet * rules.size_value / unit_loss
                         most = buying_power * price if rules.inverse else buying_power / price
                         if not quantity <= most:
@@ -272,7 +274,7 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
                         quantity = rules.max_quantity
                         counters[CAPPED] += 1
                     if rules.lot_numerator > 0.0:
-                        quantity = _whole_steps_down(quantity, rules.lot_numerator, rules.lot_denominator)
+                        quantity = whole_steps_down(quantity, rules.lot_numerator, rules.lot_denominator)
                     notional = quantity / price if rules.inverse else quantity * price
                     quote_value = quantity if rules.inverse else notional
                     if skip == 0:
@@ -296,7 +298,7 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
                         records[trades, FEES] = fee
                         records[trades, INITIAL_RISK] = np.nan
                         if bounded:
-                            records[trades, INITIAL_RISK] = 0.0 - _gross(side, quantity, price, stop, rules.inverse)
+                            records[trades, INITIAL_RISK] = 0.0 - gross_of(side, quantity, price, stop, rules.inverse)
                 if skip != 0:
                     counters[skip] += 1
 
@@ -343,12 +345,12 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
                 # Rule 5: what this bar reached moves the stop of the next one.
                 if breaks_even and side * best >= side * breakeven_from:
                     breaks_even = False
-                    level = _level(entry_price, -side, 0.0, np.nan, rules.tick_numerator, rules.tick_denominator)
+                    level = level_at(entry_price, -side, 0.0, np.nan, rules.tick_numerator, rules.tick_denominator)
                     if side * level > side * stop:
                         stop = level
                         stop_reason = _STOP_LOSS
                 if trails and side * best >= side * trail_from:
-                    level = _level(
+                    level = level_at(
                         best, -side, rules.trail_fraction, trail_gap, rules.tick_numerator, rules.tick_denominator
                     )
                     if side * level > side * stop:
@@ -358,7 +360,7 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
         # Rules 7 and 8: mark at the close; a lost capital and the end of the data close the position there.
         marked = wallet
         if side != 0.0:
-            marked = wallet + _gross(side, quantity, entry_price, close[bar], rules.inverse)
+            marked = wallet + gross_of(side, quantity, entry_price, close[bar], rules.inverse)
             if marked <= 0.0 or bar == bars - 1:
                 reason = _LIQUIDATION if marked <= 0.0 else _END_OF_DATA
                 wallet += _close_trade(

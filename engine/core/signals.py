@@ -10,10 +10,47 @@ from numpy.typing import NDArray
 
 from engine.core.candles import Candles, FloatColumn
 from engine.core.expressions.evaluation import Evaluator, Memo
-from engine.core.strategy import CompiledLevel, CompiledStrategy, Rule
-from engine.core.timeframes import Interval
+from engine.core.strategy import MOST_ENTRIES, CompiledLevel, CompiledOrder, CompiledStrategy, OrderKind, Rule
+from engine.core.strategy_document import Session
+from engine.core.timeframes import DAY_MS, Interval
 
 BoolColumn = NDArray[np.bool_]
+HOUR_MS = 3_600_000
+
+
+__all__ = ["MOST_ENTRIES", "EntryOrder", "PartialTarget", "Signals", "compute_signals"]
+
+MOST_PARTIAL_TARGETS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EntryOrder:
+    """A resting entry: a limit order better than the deciding close, or a stop order beyond it.
+
+    Attributes
+    ----------
+    kind : {"limit", "stop"}
+    fraction : float
+        Of the close of the signal bar; NaN where `distance` holds.
+    distance : ndarray of float64, shape (n,), or None
+        Price units, read at the signal bar.
+    bars : int
+        Bars the order lives, the one after the signal first.
+    """
+
+    kind: OrderKind
+    fraction: float
+    distance: FloatColumn | None
+    bars: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartialTarget:
+    """A limit order that closes `share` (a fraction) of all that was entered; `fraction` or `distance` as of a target."""
+
+    share: float
+    fraction: float
+    distance: FloatColumn | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +73,16 @@ class Signals:
         Longest stay in bars; 0 where there is none.
     warmup_bars : int
         Rows before this one carry no signal.
+    order : EntryOrder or None
+        How entries are ordered; None: at the market.
+    max_entries : int
+        Entries a position may have; 1: an entry of the side held is ignored.
+    partial_targets : tuple of PartialTarget
+        Parts closed before `target` closes the rest, nearest first.
+    session : ndarray of bool, shape (n,), or None
+        Bars in which an entry may fill; None: all.
+    is_flat_outside_session : bool
+        Whether a position is closed at the open of the first bar outside.
     """
 
     long_entry: BoolColumn
@@ -52,6 +99,11 @@ class Signals:
     breakeven_fraction: float
     max_bars: int
     warmup_bars: int
+    order: EntryOrder | None = None
+    max_entries: int = 1
+    partial_targets: tuple[PartialTarget, ...] = ()
+    session: BoolColumn | None = None
+    is_flat_outside_session: bool = False
 
 
 def compute_signals(
@@ -79,7 +131,10 @@ def compute_signals(
     evaluator = Evaluator(candles, interval, extras=extras, memo=memo)
     evaluator.expect(strategy.trees())
     warmup = strategy.warmup_bars(interval)
-    distances = [_distance(evaluator, level) for level in (strategy.stop, strategy.target, strategy.trail)]
+    levels = [strategy.stop, strategy.target, strategy.trail, *(part.level for part in strategy.partials)]
+    if strategy.order is not None:
+        levels.append(strategy.order.offset)
+    distances = [_distance(evaluator, level) for level in levels]
     allowed = np.ones(len(candles), np.bool_)
     allowed[:warmup] = False
     enterable = allowed.copy()
@@ -106,7 +161,29 @@ def compute_signals(
         breakeven_fraction=strategy.breakeven_fraction,
         max_bars=strategy.max_bars,
         warmup_bars=warmup,
+        order=_order(strategy.order, distances[-1]),
+        max_entries=strategy.max_entries,
+        partial_targets=tuple(
+            PartialTarget(part.share, part.level.fraction, distance)
+            for part, distance in zip(strategy.partials, distances[3:], strict=False)
+        ),
+        session=None if strategy.session is None else session_mask(candles, strategy.session),
+        is_flat_outside_session=strategy.session is not None and strategy.session.flat_outside,
     )
+
+
+def session_mask(candles: Candles, session: Session) -> BoolColumn:
+    """Return which bars open in the session (UTC)."""
+    hours = candles.ts // HOUR_MS % 24
+    # The epoch began on a Thursday.
+    weekdays = (candles.ts // DAY_MS + 3) % 7
+    after, before = hours >= session.start_hour, hours < session.end_hour
+    in_hours = after & before if session.start_hour < session.end_hour else after | before
+    return in_hours & np.isin(weekdays, session.weekdays)
+
+
+def _order(order: CompiledOrder | None, distance: FloatColumn | None) -> EntryOrder | None:
+    return None if order is None else EntryOrder(order.kind, order.offset.fraction, distance, order.bars)
 
 
 def _distance(evaluator: Evaluator, level: CompiledLevel) -> FloatColumn | None:

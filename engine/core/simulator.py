@@ -3,48 +3,66 @@
 1. A decision at the close of bar t fills at the open of t+1 as a market order: taker fee, adverse slippage in the
    price. An entry against the position closes it and reverses at the same open; an exit decision of the held side only
    closes it. Entries of both sides at one close cancel each other, an entry with the exit of its own side at the same
-   close is void, an entry of the side already held at that close is ignored. The last bar's decision does nothing.
-2. The bar of the entry counts for stops: its high and low may hit them.
+   close is void, an entry of the side already held at that close is ignored unless rule 9 adds. The last bar's decision
+   does nothing.
+2. The bar of the entry counts for stops: after the fill its prices may hit them.
 3. A stop fills at the open when the bar opens at or beyond it, else at the stop price, with taker fee and slippage. A
    target is a limit order: it fills at the better of open and target, without slippage, with the fee `target_fee` names.
-4. A bar that reaches stop and target, and opens between them, is ambiguous: `intrabar` says which comes first.
+4. A bar that reaches stop and target, and opens between them, is ambiguous: `intrabar` says which comes first. `magnify`
+   lets the one-minute candles of the bar act in their order, each by these same rules; a minute that holds both, minutes
+   that are missing or contradict the bar, and a liquidation on mark prices, which have no minutes, leave the bar
+   undecided: the stop comes first.
 5. The trailing stop follows the best price of earlier bars (the entry fill first), `trail_fraction` or `trail_distance`
    behind it, from the moment its activation is reached; the breakeven stop moves to the entry fill likewise. The tightest
    of fixed, breakeven and trailing stop holds.
 6. Decisions at the open come before anything inside the bar. After `max_bars` bars the position is closed at the open.
    After a stop or target the account stays flat until the next entry decision, at the earliest that of the exit bar.
 7. A position still open at the end is closed at the last close (no slippage, taker fee): `end_of_data`.
-8. Equity is marked at every close, fees included. Margin and liquidation prices are not part of these rules: when a mark
-   is zero or less the position is closed at that close as `liquidation` and nothing is opened from then on.
+8. Equity is marked at every close, fees and funding included. When a mark is zero or less the position is closed at that
+   close as `liquidation` and nothing is opened from then on.
+9. Up to `max_entries` entries of one side share a position. An addition is sized as an entry, by the equity at its open,
+   within leverage * equity for the whole. Stop, target and partial targets are put anew on the average entry with the
+   distances of the newest signal; a tighter trailing stop stays. Excursions and `max_bars` run from the first entry.
+10. With margin tiers every position has an isolated margin of value / leverage and a liquidation price (see
+   `engine.core.perpetual`), touched by the mark price, or by the trade price where no mark candles are given. Of stop and
+   liquidation in one bar the nearer one comes first, but a bar whose mark opens beyond the liquidation price liquidates
+   at once. The position is closed at its bankruptcy price with the taker fee: the whole margin is lost, never more and
+   never less (Bybit help centre, "Liquidation Process": the position is taken over at the bankruptcy price). Tiers are
+   those of the value at the average entry; nothing is liquidated in part, no margin is added.
+11. Funding is charged at each settlement t with entry < t <= exit, on the quantity then held. A fill at a bar's open
+   happens at that open: a position closed there by a decision pays a settlement at that time, one opened there does not.
+   A fill inside a bar counts as of the end of the bar: a position that is stopped out pays the settlements inside that
+   bar, one whose order fills inside it does not. Funding is taken from the wallet, not from the position's margin.
+12. A resting entry order stands at an offset from the close of its signal bar, from the next open on for its number of
+   bars; a new entry decision or an exit decision of its side cancels it. A limit order fills at the better of open and
+   price with the fee `target_fee` names, a stop order at the worse of both with taker fee and slippage. Inside the bar of
+   such a fill only what must have come after it is certain: for a limit order the way against the position and the
+   close, for a stop order the way toward the target and the close. Where the rest matters the bar is ambiguous.
+13. No entry fills in a bar that opens outside the session; `is_flat_outside_session` closes at the first such open.
+14. A partial target closes its share of all that was entered, rounded down to the lot; they are taken in their order,
+   before the target of the rest. Each part is a row of the trades.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.core import kernel
-from engine.core.candles import Candles, FloatColumn
-from engine.core.execution import ExecutionSettings, step_ratio
+from engine.core.candles import Candles
+from engine.core.execution import ExecutionSettings
+from engine.core.full_run import needs_all_rules, run_in_full
+from engine.core.kernel_inputs import check_inputs, kernel_rules, pack_decisions, read_only
+from engine.core.market_detail import NO_DETAIL, MarketDetail
 from engine.core.signals import Signals
-from engine.core.simulation import Simulation, SkipReason
+from engine.core.simulation import Entries, Simulation, SkipReason
 from engine.core.trades import Trades
-from engine.errors import BadRequest, DataMissing
-
-SMALLEST_FRACTION = 1e-9
-
-_SIZE_MODES = {
-    "equity_fraction": kernel.EQUITY_FRACTION,
-    "quote": kernel.QUOTE,
-    "quantity": kernel.QUANTITY,
-    "risk": kernel.RISK,
-}
 
 
-def simulate(candles: Candles, signals: Signals, settings: ExecutionSettings) -> Simulation:
+def simulate(
+    candles: Candles, signals: Signals, settings: ExecutionSettings, detail: MarketDetail = NO_DETAIL
+) -> Simulation:
     """Trade the signals over the candles.
 
     Parameters
@@ -54,6 +72,8 @@ def simulate(candles: Candles, signals: Signals, settings: ExecutionSettings) ->
     signals : Signals
         One row a candle.
     settings : ExecutionSettings
+    detail : MarketDetail
+        Funding, mark prices and minutes, laid beside the candles by `engine.core.market_detail.lay_beside`.
 
     Returns
     -------
@@ -64,6 +84,8 @@ def simulate(candles: Candles, signals: Signals, settings: ExecutionSettings) ->
     Consecutive rows are consecutive bars, also across a gap in time.
     """
     check_inputs(candles, signals)
+    if needs_all_rules(signals, settings, detail):
+        return run_in_full(candles, signals, settings, detail)
     bars = len(candles)
     most_trades = int(np.count_nonzero(signals.long_entry | signals.short_entry))
     equity = np.empty(bars)
@@ -73,14 +95,14 @@ def simulate(candles: Candles, signals: Signals, settings: ExecutionSettings) ->
     counters = np.zeros(kernel.COUNTERS, np.int64)
     counters[kernel.RUINED_BAR] = -1
     count = kernel.run_bars(
-        _read_only(candles.open),
-        _read_only(candles.high),
-        _read_only(candles.low),
-        _read_only(candles.close),
+        read_only(candles.open),
+        read_only(candles.high),
+        read_only(candles.low),
+        read_only(candles.close),
         pack_decisions(signals),
-        _read_only(signals.stop_distance),
-        _read_only(signals.target_distance),
-        _read_only(signals.trail_distance),
+        read_only(signals.stop_distance),
+        read_only(signals.target_distance),
+        read_only(signals.trail_distance),
         kernel_rules(signals, settings),
         equity,
         position,
@@ -89,8 +111,9 @@ def simulate(candles: Candles, signals: Signals, settings: ExecutionSettings) ->
         counters,
     )
     ruined_bar = int(counters[kernel.RUINED_BAR])
+    trades = Trades.from_tables(rows[:count], records[:count])
     return Simulation(
-        trades=Trades.from_tables(rows[:count], records[:count]),
+        trades=trades,
         equity=equity,
         position=position,
         exposed_bars=int(counters[kernel.EXPOSED]),
@@ -99,96 +122,15 @@ def simulate(candles: Candles, signals: Signals, settings: ExecutionSettings) ->
         capped_entries=int(counters[kernel.CAPPED]),
         ruined_bar=None if ruined_bar < 0 else ruined_bar,
         warmup_bars=signals.warmup_bars,
+        entries=Entries.of_single(trades, settings),
     )
 
 
-def simulate_extremes(candles: Candles, signals: Signals, settings: ExecutionSettings) -> tuple[Simulation, Simulation]:
+def simulate_extremes(
+    candles: Candles, signals: Signals, settings: ExecutionSettings, detail: MarketDetail = NO_DETAIL
+) -> tuple[Simulation, Simulation]:
     """Return the pessimistic and the optimistic run; the same object twice when no bar was ambiguous."""
-    pessimistic = simulate(candles, signals, replace(settings, intrabar="pessimistic"))
+    pessimistic = simulate(candles, signals, replace(settings, intrabar="pessimistic"), detail)
     if pessimistic.ambiguous_bars == 0:
         return pessimistic, pessimistic
-    return pessimistic, simulate(candles, signals, replace(settings, intrabar="optimistic"))
-
-
-def check_inputs(candles: Candles, signals: Signals) -> None:
-    """Refuse what cannot be simulated: no candles, prices at or below zero, columns of another length, bad levels."""
-    bars = len(candles)
-    if bars == 0:
-        raise DataMissing("there are no candles to simulate", fix="choose a range with candles, or fetch them first")
-    for name in ("open", "high", "low", "close"):
-        column: FloatColumn = getattr(candles, name)
-        # A NaN makes the minimum NaN, and the comparison false.
-        if not (column.min() > 0 and column.max() < math.inf):
-            raise BadRequest(f"the {name} prices hold a value that is not above zero", fix="repair the candles")
-    for name in ("long_entry", "long_exit", "short_entry", "short_exit"):
-        _check_length(name, len(getattr(signals, name)), bars)
-    for name in ("stop_distance", "target_distance", "trail_distance"):
-        if getattr(signals, name) is not None:
-            _check_length(name, len(getattr(signals, name)), bars)
-    for name in (
-        "stop_fraction",
-        "target_fraction",
-        "trail_fraction",
-        "trail_activation_fraction",
-        "breakeven_fraction",
-    ):
-        fraction: float = getattr(signals, name)
-        # Below this a level could be the entry price itself, and armed before anything moved.
-        if not math.isnan(fraction) and not (SMALLEST_FRACTION <= fraction < math.inf):
-            raise BadRequest(f"{name} is {fraction!r}", fix=f"{name} is {SMALLEST_FRACTION} or more, or NaN for none")
-    if signals.max_bars < 0:
-        raise BadRequest(f"max_bars is {signals.max_bars}", fix="max_bars is 1 or more, or 0 for none")
-
-
-def pack_decisions(signals: Signals) -> NDArray[np.uint8]:
-    """Return the four decision columns as bits of one byte a bar, in the kernel's order."""
-    packed = signals.long_entry * np.uint8(kernel.LONG_ENTRY)
-    packed |= signals.long_exit * np.uint8(kernel.LONG_EXIT)
-    packed |= signals.short_entry * np.uint8(kernel.SHORT_ENTRY)
-    packed |= signals.short_exit * np.uint8(kernel.SHORT_EXIT)
-    return packed
-
-
-def kernel_rules(signals: Signals, settings: ExecutionSettings) -> kernel.KernelRules:
-    """Return settings and levels as the kernel's scalars."""
-    lot = step_ratio(settings.lot_step if settings.round_to_lot else 0.0)
-    tick = step_ratio(settings.tick_size)
-    return kernel.KernelRules(
-        capital=float(settings.capital),
-        taker_fee=float(settings.taker_fee_fraction),
-        target_fee=float(settings.target_fee_fraction),
-        fee_reserve=float(settings.fee_reserve_fraction),
-        slippage=float(settings.slippage_fraction),
-        size_mode=_SIZE_MODES[settings.size_mode],
-        size_value=float(settings.size_value),
-        leverage=float(settings.leverage),
-        lot_numerator=lot[0],
-        lot_denominator=lot[1],
-        tick_numerator=tick[0],
-        tick_denominator=tick[1],
-        min_quantity=float(settings.min_quantity),
-        min_notional=float(settings.min_notional),
-        max_quantity=float(settings.max_quantity),
-        stop_fraction=float(signals.stop_fraction),
-        target_fraction=float(signals.target_fraction),
-        trail_fraction=float(signals.trail_fraction),
-        trail_activation=float(signals.trail_activation_fraction),
-        breakeven=float(signals.breakeven_fraction),
-        max_bars=int(signals.max_bars),
-        optimistic=settings.intrabar == "optimistic",
-        allow_long=bool(settings.allow_long),
-        allow_short=bool(settings.allow_short),
-        inverse=settings.category == "inverse",
-    )
-
-
-def _check_length(name: str, found: int, bars: int) -> None:
-    if found != bars:
-        raise BadRequest(f"{name} has {found} rows for {bars} candles", fix="compute the signals on the same candles")
-
-
-def _read_only(column: FloatColumn | None) -> FloatColumn:
-    """Return a contiguous read-only view: stored columns are read-only, and a second kind would compile twice."""
-    view = np.require(np.empty(0) if column is None else column, np.float64, ["C", "A"]).view()
-    view.flags.writeable = False
-    return view
+    return pessimistic, simulate(candles, signals, replace(settings, intrabar="optimistic"), detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,10 +16,12 @@ from engine.core.expressions.nodes import Node, Number, Truth
 from engine.core.expressions.resolution import closest, resolve
 from engine.core.expressions.syntax import parse
 from engine.core.expressions.warmup import check_nesting, frames_used, functions_used, series_used, warmup_bars
-from engine.core.strategy_document import Amount, Level, StrategyDocument, read_document
+from engine.core.strategy_document import Amount, Level, Session, StrategyDocument, read_document
 from engine.core.timeframes import Interval
 from engine.errors import BadExpression, BadRequest
 
+OrderKind = Literal["limit", "stop"]
+MOST_ENTRIES = 10
 Rule = Literal["long_entry", "long_exit", "short_entry", "short_exit"]
 SizeMode = Literal["equity_fraction", "quote", "quantity", "risk"]
 RULES: tuple[Rule, ...] = ("long_entry", "long_exit", "short_entry", "short_exit")
@@ -45,6 +48,23 @@ class CompiledSize:
     value: float
 
 
+@dataclass(frozen=True, slots=True)
+class CompiledPart:
+    """A partial target: the share of the position it closes, and where."""
+
+    share: float
+    level: CompiledLevel
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledOrder:
+    """A resting entry order: its offset from the close of the signal bar, and how many bars it lives."""
+
+    kind: OrderKind
+    offset: CompiledLevel
+    bars: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledStrategy:
     """A strategy at one point of its parameter space."""
@@ -59,6 +79,10 @@ class CompiledStrategy:
     breakeven_fraction: float
     max_bars: int
     size: CompiledSize | None
+    partials: tuple[CompiledPart, ...]
+    order: CompiledOrder | None
+    max_entries: int
+    session: Session | None
     warnings: tuple[str, ...]
 
     @property
@@ -68,8 +92,10 @@ class CompiledStrategy:
 
     def trees(self) -> list[Node]:
         """Return every expression that is evaluated bar by bar."""
-        distances = (self.stop.distance, self.target.distance, self.trail.distance)
-        return [*self.rules.values(), *(tree for tree in distances if tree is not None)]
+        levels = [self.stop, self.target, self.trail, *(part.level for part in self.partials)]
+        if self.order is not None:
+            levels.append(self.order.offset)
+        return [*self.rules.values(), *(level.distance for level in levels if level.distance is not None)]
 
     def warmup_bars(self, interval: Interval | None = None) -> int:
         """Return the first row that may carry a signal; `interval` is needed where `tf` is used."""
@@ -87,7 +113,17 @@ class CompiledStrategy:
 
     def canonical(self) -> dict[str, object]:
         """Return what decides its trades, in normal form: no names, no order, parameters put in."""
-        return {
+        # A later field appears only where it is used, so that older strategies keep their fingerprint.
+        later: dict[str, object] = {}
+        if self.partials:
+            later["partials"] = [[repr(part.share), _level_text(part.level)] for part in self.partials]
+        if self.order is not None:
+            later["order"] = [self.order.kind, _level_text(self.order.offset), self.order.bars]
+        if self.max_entries > 1:
+            later["max_entries"] = self.max_entries
+        if self.session is not None:
+            later["session"] = self.session.model_dump(mode="json") | {"weekdays": sorted(set(self.session.weekdays))}
+        return later | {
             "rules": {rule: tree.text for rule, tree in self.rules.items()},
             "stop": _level_text(self.stop),
             "target": _level_text(self.target),
@@ -148,8 +184,12 @@ def compile_strategy(document: StrategyDocument, params: Mapping[str, float] | N
             "trailing_stop.activation_percent", trailing.activation_percent if trailing else None, 10_000.0
         ),
         breakeven_fraction=reader.percent("breakeven_after_percent", document.breakeven_after_percent, 10_000.0),
-        max_bars=reader.bars(document.max_bars),
+        max_bars=reader.whole("max_bars", document.max_bars, 1_000_000, 0),
         size=reader.size(document),
+        partials=reader.partials(document),
+        order=reader.order(document),
+        max_entries=reader.whole("max_entries", document.max_entries, MOST_ENTRIES, 1),
+        session=document.session,
         warnings=(),
     )
     for tree in compiled.trees():
@@ -226,13 +266,45 @@ class _Reader:
             raise BadRequest(f"{place}: {value:g} is out of bounds", fix=f"write more than 0 and at most {most:g}")
         return float(value)
 
-    def bars(self, amount: Amount | None) -> int:
+    def whole(self, place: str, amount: Amount | None, most: int, default: int) -> int:
         if amount is None:
-            return 0
-        value = self.amount("max_bars", amount, 1_000_000.0)
+            return default
+        value = self.amount(place, amount, float(most))
         if not value.is_integer():
-            raise BadRequest(f"max_bars: {value:g} is not a whole number", fix="write a whole number of bars")
+            raise BadRequest(f"{place}: {value:g} is not a whole number", fix=f"write a whole number up to {most}")
         return int(value)
+
+    def partials(self, document: StrategyDocument) -> tuple[CompiledPart, ...]:
+        parts = tuple(
+            CompiledPart(
+                self.amount(f"partial_take_profits.{row}.fraction", part.fraction, 1.0),
+                self.level(f"partial_take_profits.{row}", part, most=10_000.0),
+            )
+            for row, part in enumerate(document.partial_take_profits or ())
+        )
+        total = sum(part.share for part in parts)
+        if total > 1.0 + 1e-9:
+            raise BadRequest(
+                f"partial_take_profits close {total:g} of the position", fix="let the fractions sum to 1 at most"
+            )
+        # Nearest first, the rest last; distances vary from bar to bar and are taken in the order written.
+        last = document.take_profit and self.percent("take_profit.percent", document.take_profit.percent, 10_000.0)
+        fractions = [part.level.fraction for part in parts] + [math.nan if last is None else last]
+        if any(later <= earlier for earlier, later in itertools.pairwise(fractions)):
+            raise BadRequest(
+                "partial_take_profits and take_profit are not in ascending order", fix="write the nearest target first"
+            )
+        return parts
+
+    def order(self, document: StrategyDocument) -> CompiledOrder | None:
+        order = document.entry_order
+        if order is None:
+            return None
+        return CompiledOrder(
+            order.type,
+            self.level("entry_order", order, most=99.99),
+            self.whole("entry_order.bars", order.bars, 10_000, 1),
+        )
 
     def size(self, document: StrategyDocument) -> CompiledSize | None:
         if document.size is None:
@@ -311,6 +383,8 @@ def _constant_rules(strategy: CompiledStrategy) -> Iterable[str]:
 
 def _one_way(strategy: CompiledStrategy) -> Iterable[str]:
     if strategy.stop.present or strategy.target.present or strategy.trail.present or strategy.max_bars:
+        return
+    if strategy.session is not None and strategy.session.flat_outside:
         return
     for side, other in (("long", "short"), ("short", "long")):
         if f"{side}_entry" in strategy.rules and not strategy.rules.keys() & {f"{side}_exit", f"{other}_entry"}:

@@ -65,6 +65,36 @@ class TrailingStop(Level):
     activation_percent: Amount | None = None
 
 
+class PartialTakeProfit(Level):
+    """A target that closes a fraction of everything entered, before take_profit closes the rest."""
+
+    fraction: Amount
+
+
+class EntryOrder(Level):
+    """A resting entry at an offset from the signal bar's close: `limit` better than it, `stop` beyond it."""
+
+    type: Literal["limit", "stop"]
+    bars: Amount = 1.0
+
+
+class Session(_Part):
+    """When entries may fill, by the open of the bar, UTC; hours may pass midnight, weekdays count from 0 Monday."""
+
+    start_hour: Annotated[int, Field(ge=0, le=23)] = 0
+    end_hour: Annotated[int, Field(ge=1, le=24)] = 24
+    weekdays: Annotated[tuple[Annotated[int, Field(ge=0, le=6)], ...], Field(min_length=1, max_length=7)] = (
+        0, 1, 2, 3, 4, 5, 6,
+    )  # fmt: skip
+    flat_outside: bool = False
+
+    @model_validator(mode="after")
+    def _some_hours(self) -> Session:
+        if self.start_hour == self.end_hour:
+            raise ValueError("start_hour and end_hour are the same: give 0 and 24 for whole days")
+        return self
+
+
 class Size(_Part):
     """How much to trade: exactly one of these."""
 
@@ -103,6 +133,10 @@ class StrategyDocument(_Part):
     breakeven_after_percent: Amount | None = None
     max_bars: Amount | None = None
     size: Size | None = None
+    partial_take_profits: Annotated[tuple[PartialTakeProfit, ...], Field(min_length=1, max_length=4)] | None = None
+    entry_order: EntryOrder | None = None
+    max_entries: Amount | None = None
+    session: Session | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> StrategyDocument:
@@ -116,6 +150,8 @@ class StrategyDocument(_Part):
             raise ValueError(f"{min(both)!r} names a parameter and a definition")
         if self.size is not None and self.size.risk_percent is not None and self.stop_loss is None:
             raise ValueError("size.risk_percent measures the risk to the stop: give stop_loss")
+        if self.entry_order is not None and self.max_entries not in (None, 1):
+            raise ValueError("entry_order cannot add to a position: leave out max_entries")
         return self
 
 
@@ -166,6 +202,7 @@ def _is_union_label(part: int | str) -> bool:
 def _fields_at(path: list[str]) -> list[str]:
     places: dict[str, type[BaseModel]] = {
         "params": Param, "stop_loss": Level, "take_profit": Level, "trailing_stop": TrailingStop, "size": Size,
+        "partial_take_profits": PartialTakeProfit, "entry_order": EntryOrder, "session": Session,
     }  # fmt: skip
     return list((places[path[0]] if path else StrategyDocument).model_fields)
 

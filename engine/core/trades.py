@@ -24,16 +24,23 @@ class ExitReason(IntEnum):
     LIQUIDATION = 4
     MAX_BARS = 5
     END_OF_DATA = 6
+    SESSION_END = 7
 
 
 EXIT_REASONS: tuple[str, ...] = tuple(reason.name.lower() for reason in ExitReason)
+
+
+# These happen at the open, before anything inside the bar.
+EXITS_AT_THE_OPEN = (ExitReason.SIGNAL, ExitReason.MAX_BARS, ExitReason.SESSION_END)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trades:
     """Closed trades in the order of their entries; every column has one row a trade.
 
-    Money is in the settlement currency (quote; coin for inverse).
+    Money is in the settlement currency (quote; coin for inverse). A position closed in parts has one row a part, which
+    share a `position_id`: quantity, entry fees, funding and risk are those of the part, so that sums over rows are sums
+    over positions. A position entered several times shows its first entry's bar and its average entry price.
 
     Attributes
     ----------
@@ -42,7 +49,7 @@ class Trades:
     signal_bar, entry_bar, exit_bar : ndarray of int64
         Row of the deciding close, of the fill, of the exit.
     entry_price, exit_price : ndarray of float64
-        Fill prices, slippage included.
+        Fill prices, slippage included; the average where there were several entries.
     quantity : ndarray of float64
         Base units; USD contracts for inverse.
     pnl : ndarray of float64
@@ -59,6 +66,8 @@ class Trades:
         Money lost at the stop that stood at the entry, before costs; NaN where none stood.
     bars : ndarray of int64
         `exit_bar - entry_bar`: 0 for a trade that ends in the bar of its entry.
+    position_id : ndarray of int64
+        Counts positions from 0.
     """
 
     side: SideColumn
@@ -77,6 +86,7 @@ class Trades:
     mfe: FloatColumn
     initial_risk: FloatColumn
     bars: BarColumn
+    position_id: BarColumn
 
     def __len__(self) -> int:
         return len(self.side)
@@ -87,13 +97,16 @@ class Trades:
 
         Parameters
         ----------
-        rows : ndarray of int64, shape (n, 5)
-            side, signal_bar, entry_bar, exit_bar, exit_reason.
-        records : ndarray of float64, shape (n, 9)
-            entry_price, exit_price, quantity, pnl, gross_pnl, fees, mae, mfe, initial_risk.
+        rows : ndarray of int64, shape (n, 5) or (n, 6)
+            side, signal_bar, entry_bar, exit_bar, exit_reason, position_id; without the last, a position a row.
+        records : ndarray of float64, shape (n, 9) or (n, 10)
+            entry_price, exit_price, quantity, pnl, gross_pnl, fees, mae, mfe, initial_risk, funding; without the last,
+            none was paid.
         """
-        side, signal_bar, entry_bar, exit_bar, reason = (column.copy() for column in rows.T)
-        entry_price, exit_price, quantity, pnl, gross, fees, mae, mfe, risk = (column.copy() for column in records.T)
+        side, signal_bar, entry_bar, exit_bar, reason = (column.copy() for column in rows.T[:5])
+        entry_price, exit_price, quantity, pnl, gross, fees, mae, mfe, risk = (
+            column.copy() for column in records.T[:9]
+        )
         return cls(
             side=side.astype(np.int8),
             signal_bar=signal_bar,
@@ -105,10 +118,11 @@ class Trades:
             pnl=pnl,
             gross_pnl=gross,
             fees=fees,
-            funding=np.zeros(len(side)),
+            funding=records[:, 9].copy() if records.shape[1] > 9 else np.zeros(len(side)),
             exit_reason=reason.astype(np.int8),
             mae=mae,
             mfe=mfe,
             initial_risk=risk,
             bars=exit_bar - entry_bar,
+            position_id=rows[:, 5].copy() if rows.shape[1] > 5 else np.arange(len(side), dtype=np.int64),
         )

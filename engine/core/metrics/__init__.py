@@ -12,11 +12,16 @@ from engine.core.metrics.account import ACCOUNT_METRICS
 from engine.core.metrics.facts import Facts, daily_marks, gather_facts
 from engine.core.metrics.registry import Metric
 from engine.core.metrics.returns import RETURN_METRICS
+from engine.core.metrics.tables import deepest_drawdowns, period_returns, rolling_sharpe, side_summary
 from engine.core.metrics.trade_statistics import TRADE_METRICS
+from engine.core.metrics.tradingview import tradingview_report
 from engine.core.simulation import Simulation
 from engine.core.timeframes import Interval
 
-__all__ = ["METRICS", "Facts", "Metric", "MetricSet", "compute_metrics", "daily_marks", "gather_facts"]
+__all__ = [
+    "METRICS", "Facts", "Metric", "MetricSet", "compute_metrics", "daily_marks", "deepest_drawdowns", "gather_facts",
+    "period_returns", "rolling_sharpe", "side_summary", "tradingview_report",
+]  # fmt: skip
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (*ACCOUNT_METRICS, *RETURN_METRICS, *TRADE_METRICS)}
 

@@ -32,6 +32,9 @@ class Facts:
         Starting capital, then the daily marks.
     returns : ndarray of float64, shape (m,), or None
         Simple returns between marks; None when a mark is zero or less.
+    market_returns : ndarray of float64, shape (m,), or None
+        Of the same days, of holding the market from the first bar an order could fill at; 0 before it. None when there
+        is no such bar.
     drawdowns : ndarray of float64, shape (m + 1,)
         1 - mark / highest mark so far.
     elapsed_days : float
@@ -44,6 +47,7 @@ class Facts:
     marks_ms: TimeColumn
     marks: FloatColumn
     returns: FloatColumn | None
+    market_returns: FloatColumn | None
     drawdowns: FloatColumn
     elapsed_days: float
 
@@ -81,9 +85,20 @@ def gather_facts(simulation: Simulation, candles: Candles, interval: Interval, s
         marks_ms=np.concatenate(([first_ms], times)),
         marks=marks,
         returns=marks[1:] / marks[:-1] - 1.0 if is_solvent else None,
+        market_returns=_market_returns(simulation.warmup_bars + 1, candles, interval),
         drawdowns=1.0 - marks / np.maximum.accumulate(marks),
         elapsed_days=(next_open(interval, int(candles.ts[-1])) - first_ms) / DAY_MS,
     )
+
+
+def _market_returns(first_fill: int, candles: Candles, interval: Interval) -> FloatColumn | None:
+    if first_fill >= len(candles):
+        return None
+    worth = candles.close / candles.open[first_fill]
+    worth[:first_fill] = 1.0
+    _, marks = daily_marks(candles.ts, worth, interval)
+    held = np.concatenate(([1.0], marks))
+    return held[1:] / held[:-1] - 1.0
 
 
 def daily_marks(ts: TimeColumn, equity: FloatColumn, interval: Interval) -> tuple[TimeColumn, FloatColumn]:

@@ -133,6 +133,27 @@ def _stability(returns: FloatColumn) -> Outcome:
     return float(np.sum(growth_spread * time_spread)) ** 2 / (total * float(np.sum(time_spread**2)))
 
 
+def _beta(facts: Facts) -> Outcome:
+    if facts.returns is None:
+        return LOST
+    market = facts.market_returns
+    if market is None:
+        return "the warm-up leaves no bar to trade"
+    if len(market) < 2:
+        return f"{len(market)} daily returns; 2 are needed"
+    spread = float(np.var(market, ddof=1))
+    if spread <= SMALLEST_SPREAD**2:
+        return "the market does not move"
+    return float(np.cov(facts.returns, market, ddof=1)[0, 1]) / spread
+
+
+def _alpha(facts: Facts) -> Outcome:
+    beta = _beta(facts)
+    if isinstance(beta, str) or facts.returns is None or facts.market_returns is None:
+        return beta
+    return PERIODS_PER_YEAR * float(np.mean(facts.returns) - beta * np.mean(facts.market_returns))
+
+
 _FEW = f"fewer than 2 daily returns, or {LOST}"
 
 RETURN_METRICS: tuple[Metric, ...] = (
@@ -216,5 +237,15 @@ RETURN_METRICS: tuple[Metric, ...] = (
         "stability", "Stability", "fraction", "R^2 of cumulative log returns on time", DAILY,
         "empyrical, stability_of_timeseries", f"fewer than 3 daily returns, an equity that does not move, or {LOST}",
         _on_returns(3, _stability),
+    ),
+    Metric(
+        "beta", "Beta against buy and hold", "ratio", "covariance(r, market) / variance(market), n - 1",
+        f"{DAILY}; market is the price in quote currency from the first bar an order could fill at", "empyrical, beta",
+        f"{_FEW}, no bar to trade, or a market that does not move", _beta,
+    ),
+    Metric(
+        "alpha", "Alpha against buy and hold", "fraction", "365 * (mean(r) - beta * mean(market))",
+        f"{DAILY}; a year's sum, not compounded", "Jensen 1968; empyrical, alpha (compounds it)",
+        f"{_FEW}, no bar to trade, or a market that does not move", _alpha,
     ),
 )  # fmt: skip

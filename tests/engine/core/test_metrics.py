@@ -127,7 +127,7 @@ def test_without_trades_ratios_are_undefined_with_a_reason_and_counts_are_zero()
     undefined = {
         "sharpe", "sortino", "calmar", "martin", "recovery_factor", "omega", "tail_ratio", "stability", "win_rate",
         "profit_factor", "expectancy", "risk_expectancy", "payoff", "sqn", "sqn_100", "kelly", "average_win",
-        "average_loss", "largest_win", "largest_loss", "average_bars", "funding_paid",
+        "average_loss", "largest_win", "largest_loss", "average_bars", "funding_paid", "alpha", "beta",
     }  # fmt: skip
     assert {name for name, value in result.values.items() if value is None} == undefined
     assert set(result.reasons) == undefined

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from engine.core.candles import Candles
 from engine.core.execution import ExecutionSettings
+from engine.core.full_run import run_in_full
+from engine.core.market_detail import NO_DETAIL, MarketDetail, lay_beside
+from engine.core.perpetual import MarginTier, Settlements, tier_deductions
 from engine.core.reference_simulator import simulate_plainly
-from engine.core.signals import Signals
+from engine.core.signals import EntryOrder, PartialTarget, Signals
 from engine.core.simulation import Simulation, check_accounting
 from engine.core.simulator import simulate
 from engine.core.trades import EXIT_REASONS
@@ -115,9 +118,19 @@ def assert_identical(found: Simulation, expected: Simulation) -> None:
         column, wanted = getattr(found.trades, name), getattr(expected.trades, name)
         assert column.dtype == wanted.dtype, name
         assert column.tobytes() == wanted.tobytes(), name
+    for name in (field.name for field in fields(found.entries)):
+        assert getattr(found.entries, name).tobytes() == getattr(expected.entries, name).tobytes(), name
     assert found.equity.tobytes() == expected.equity.tobytes()
     assert found.position.tobytes() == expected.position.tobytes()
-    for name in ("exposed_bars", "ambiguous_bars", "skipped_entries", "capped_entries", "ruined_bar", "warmup_bars"):
+    for name in (
+        "exposed_bars",
+        "ambiguous_bars",
+        "skipped_entries",
+        "capped_entries",
+        "ruined_bar",
+        "warmup_bars",
+        "decided_bars",
+    ):
         assert getattr(found, name) == getattr(expected, name), name
 
 
@@ -129,6 +142,7 @@ def test_kernel_and_reference_agree_to_the_last_bit_and_the_books_balance(
     candles, signals, chosen = case
     simulation = simulate(candles, signals, chosen)
     assert_identical(simulation, simulate_plainly(candles, signals, chosen))
+    assert_identical(simulation, run_in_full(candles, signals, chosen, NO_DETAIL))
     assert check_accounting(simulation, candles, chosen) == ()
     for reason in {EXIT_REASONS[row] for row in simulation.trades.exit_reason}:
         event(reason)
@@ -205,3 +219,120 @@ def test_kernel_and_reference_agree_where_levels_and_prices_tie(case: tuple[Cand
     simulation = simulate(candles, signals, chosen)
     assert_identical(simulation, simulate_plainly(candles, signals, chosen))
     assert check_accounting(simulation, candles, chosen) == ()
+
+
+Full = tuple[Candles, Signals, ExecutionSettings, MarketDetail]
+BAR_MS, MINUTE_MS = 300_000, 60_000
+
+
+def random_minutes(rng: np.random.Generator, candles: Candles) -> Candles:
+    """Return five minutes a bar that make up the bar, some of them missing, some bars contradicted."""
+    bars = len(candles)
+    path = candles.low[:, None] + rng.random((bars, 6)) * (candles.high - candles.low)[:, None]
+    path[:, 0], path[:, 5] = candles.open, candles.close
+    open_, close = path[:, :5].copy(), path[:, 1:].copy()
+    high, low = np.maximum(open_, close), np.minimum(open_, close)
+    every = np.arange(bars)
+    high[every, rng.integers(0, 5, bars)] = candles.high
+    low[every, rng.integers(0, 5, bars)] = candles.low
+    wrong = rng.random(bars) < 0.1
+    high[wrong], low[wrong] = open_[wrong], open_[wrong]
+    close[wrong] = open_[wrong]
+    ts = (candles.ts[:, None] + np.arange(5) * MINUTE_MS).ravel()
+    kept = rng.random(len(ts)) > rng.choice([0.0, 0.2])
+    columns = (column.ravel()[kept] for column in (open_, high, low, close))
+    return Candles(ts[kept], *columns, np.ones(kept.sum()), np.ones(kept.sum()))
+
+
+def random_detail(rng: np.random.Generator, candles: Candles, *, inverse: bool) -> MarketDetail:
+    end = len(candles) * 5
+    times = np.flatnonzero(rng.random(end + 3) < rng.choice([0.02, 0.3])) * MINUTE_MS
+    rates = rng.normal(0, 0.003, len(times))
+    marks = candles.open[0] * np.exp(rng.normal(0, 0.05, len(times)))
+    shift = np.exp(rng.normal(0, 0.005, len(candles)))
+    mark = Candles(candles.ts, *(column * shift for column in candles.columns()[1:]))
+    mark = mark.take(rng.random(len(candles)) < 0.95)
+    return lay_beside(
+        candles,
+        "5",
+        settlements=Settlements(times, rates, marks) if rng.random() < 0.6 else None,
+        mark=mark if rng.random() < 0.4 else None,
+        minutes=random_minutes(rng, candles) if rng.random() < 0.7 else None,
+        inverse=inverse,
+    )
+
+
+def random_tiers(rng: np.random.Generator, capital: float, leverage: float) -> tuple[MarginTier, ...]:
+    limits = [capital * leverage * part for part in (0.3, 0.8, 2.0)]
+    fractions = [0.005, 0.01, 0.02]
+    deductions = tier_deductions(limits, fractions)
+    most = [200.0, 75.0, float(rng.choice([2.0, 75.0]))]
+    return tuple(MarginTier(*row) for row in zip(limits, fractions, deductions, most, strict=True))
+
+
+def with_all_rules(rng: np.random.Generator, candles: Candles, signals: Signals) -> Signals:
+    bars = len(candles)
+
+    def reach() -> tuple[float, np.ndarray | None]:
+        if rng.random() < 0.6:
+            return float(rng.choice([0.002, 0.01, 0.03])), None
+        column = np.abs(rng.normal(0, 0.02, bars)) * candles.close
+        column[rng.random(bars) < 0.1] = rng.choice([NONE, 0.0])
+        return NONE, column
+
+    changes: dict[str, object] = {}
+    if rng.random() < 0.4:
+        kind = "limit" if rng.random() < 0.5 else "stop"
+        changes["order"] = EntryOrder(kind, *reach(), int(rng.choice([1, 2, 5])))
+    elif rng.random() < 0.5:
+        changes["max_entries"] = int(rng.integers(2, 11))
+    if rng.random() < 0.5:
+        shares = rng.choice([0.1, 0.25, 0.3, 0.5], int(rng.integers(1, 5)))
+        if shares.sum() > 1 or rng.random() < 0.2:
+            shares = shares / shares.sum()
+        changes["partial_targets"] = tuple(PartialTarget(float(share), *reach()) for share in shares)
+    if rng.random() < 0.3:
+        changes["session"] = rng.random(bars) < 0.8
+        changes["is_flat_outside_session"] = bool(rng.random() < 0.5)
+    return replace(signals, **changes)
+
+
+def full_case(seed: int) -> Full:
+    rng = np.random.default_rng(seed)
+    price = float(rng.choice([1e-8, 0.01, 1.0, 30_000.0, 1e9]))
+    candles = random_candles(
+        rng, int(rng.integers(1, 80)), price, rng.choice([0.001, 0.01, 0.05, 0.3]), rng.choice([1e-6, 0.01])
+    )
+    candles = replace(candles, ts=candles.ts // 60_000 * BAR_MS)
+    signals = with_all_rules(rng, candles, random_signals(rng, candles, rng.choice([0.05, 0.2, 0.9])))
+    chosen = random_settings(rng, price)
+    if chosen.size_mode == "equity_fraction" and rng.random() < 0.5:
+        chosen = replace(chosen, size_value=0.3)
+    chosen = replace(chosen, intrabar=str(rng.choice(["pessimistic", "optimistic", "magnify"])))
+    if chosen.category != "spot" and rng.random() < 0.6:
+        chosen = replace(chosen, margin_tiers=random_tiers(rng, chosen.capital, chosen.leverage))
+    return candles, signals, chosen, random_detail(rng, candles, inverse=chosen.category == "inverse")
+
+
+@settings(THOROUGH, max_examples=5_000)
+@given(seed=st.integers(0, 2**62))
+def test_under_all_rules_kernel_and_reference_agree_to_the_last_bit_and_the_books_balance(seed: int) -> None:
+    candles, signals, chosen, detail = full_case(seed)
+    simulation = simulate(candles, signals, chosen, detail)
+    assert_identical(simulation, simulate_plainly(candles, signals, chosen, detail))
+    assert check_accounting(simulation, candles, chosen, detail) == ()
+    trades = simulation.trades
+    assert np.isfinite(simulation.equity).all()
+    assert (trades.mae >= 0).all()
+    assert (trades.mfe >= 0).all()
+    assert simulation.decided_bars <= simulation.ambiguous_bars
+    assert (np.bincount(simulation.entries.position_id) <= signals.max_entries).all()
+    for reason in {EXIT_REASONS[row] for row in trades.exit_reason}:
+        event(reason)
+    for reason, count in simulation.skipped_entries.items():
+        if count:
+            event(f"skipped: {reason}")
+    event(f"several rows a position: {bool((np.bincount(trades.position_id) > 1).any())}")
+    event(f"several entries: {len(simulation.entries) > len(set(trades.position_id.tolist()))}")
+    event(f"ambiguous {simulation.ambiguous_bars > 0} decided {simulation.decided_bars > 0}")
+    event(f"funding {bool(trades.funding.any())}")
