@@ -18,6 +18,7 @@ from engine.market.exchange import SimulatedExchange
 from engine.market.limits import RateRules, RequestLimiter
 from engine.market.rest import BybitFeed
 from engine.ports import Clock, Feed, LimitMemory
+from engine.run_inputs import RunInputSource
 from engine.store import Store
 from engine.strategies import Strategies
 from tools.lab import Lab
@@ -48,6 +49,7 @@ async def open_lab(settings: Settings) -> Lab:
     instruments = Instruments(feed, store, clock)
     history = History(store, backfill, instruments, clock)
     strategies = Strategies(store, clock)
+    inputs = RunInputSource(feed, store, history, clock)
     return Lab(
         version=version("bybit-strategy-tester"),
         home=settings.home,
@@ -57,7 +59,7 @@ async def open_lab(settings: Settings) -> Lab:
         instruments=instruments,
         history=history,
         strategies=strategies,
-        backtests=Backtests(feed, store, history, instruments, strategies, clock),
+        backtests=Backtests(feed, store, history, inputs, instruments, strategies, clock),
         jobs=jobs,
     )
 

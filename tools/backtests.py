@@ -43,6 +43,7 @@ class IntrabarRange(BaseModel):
     """Both extremes of what may have happened inside bars that held stop and target."""
 
     ambiguous_bars: int
+    decided_bars: int = Field(description="Of them, by 1-minute candles")
     pessimistic_net_profit: float
     optimistic_net_profit: float
 

@@ -30,6 +30,7 @@ from engine.errors import DataMissing, NotFound
 from engine.history import History, LoadedCandles, Report
 from engine.instruments import Instruments
 from engine.ports import Clock, Feed
+from engine.run_inputs import RunInputSource, tiers_from_manifest
 from engine.store import RunRecord, Store
 from engine.strategies import Strategies
 
@@ -44,6 +45,7 @@ class Backtests:
         feed: Feed,
         store: Store,
         history: History,
+        inputs: RunInputSource,
         instruments: Instruments,
         strategies: Strategies,
         clock: Clock,
@@ -51,6 +53,7 @@ class Backtests:
         self._feed = feed
         self._store = store
         self._history = history
+        self._inputs = inputs
         self._instruments = instruments
         self._strategies = strategies
         self._clock = clock
@@ -79,9 +82,13 @@ class Backtests:
                 fix="choose a later range: get_instrument shows the launch, get_coverage what is stored",
             )
         instrument = await self._instruments.find_if_reachable(category, symbol)
-        outcome = await asyncio.to_thread(
-            compute, compiled, named.origin, loaded, series, (start_ms, end_ms), settings, instrument_rules(instrument)
-        )
+        rules = instrument_rules(instrument)
+        inputs = await self._inputs.gather(series, loaded.candles, settings, report=report)
+        given = (compiled, named.origin, loaded, series, (start_ms, end_ms), settings, rules)
+        outcome = await asyncio.to_thread(compute, *given, inputs)
+        if settings.intrabar == "magnify" and outcome.simulation.ambiguous_bars:
+            inputs = await self._inputs.gather(series, loaded.candles, settings, minutes=True, report=report)
+            outcome = await asyncio.to_thread(compute, *given, inputs)
         return await self._stored(outcome, compiled, series)
 
     async def _stored(self, outcome: Outcome, compiled: CompiledStrategy, series: Series) -> dict[str, Any]:
@@ -230,6 +237,14 @@ class Backtests:
             )
         compiled = compile_strategy(parse_strategy(manifest["strategy"]["document"]), manifest["strategy"]["params"])
         loaded = LoadedCandles(candles, data["source"], tuple(tuple(gap) for gap in data["gaps"]), 0)
+        settings, described = RunSettings.model_validate(manifest["settings"]), manifest["inputs"]
+        inputs = await self._inputs.gather(
+            series,
+            candles,
+            settings,
+            minutes=described["minutes_sha256"] is not None,
+            stored_tiers=tiers_from_manifest(described.get("tiers")),
+        )
         outcome = await asyncio.to_thread(
             compute,
             compiled,
@@ -237,10 +252,11 @@ class Backtests:
             loaded,
             series,
             (start_ms, end_ms),
-            RunSettings.model_validate(manifest["settings"]),
+            settings,
             manifest["instrument"],
+            inputs,
         )
-        return outcome, candles, candles.sha256() == data["sha256"]
+        return outcome, candles, candles.sha256() == data["sha256"] and inputs.described == described
 
     async def _run(self, run_id: str) -> RunRecord:
         try:

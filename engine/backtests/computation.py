@@ -12,14 +12,14 @@ from typing import Any, cast
 import numpy as np
 
 from engine.backtests.presentation import trade_columns
-from engine.backtests.wording import assumptions_of, unmodelled_metrics, warnings_of
+from engine.backtests.wording import assumptions_of, warnings_of
 from engine.core.candles import Candles
 from engine.core.execution import ExecutionSettings
 from engine.core.markets import Instrument
 from engine.core.metrics import compute_metrics, daily_marks
 from engine.core.run_settings import RunSettings, Size
 from engine.core.series import Category, Series
-from engine.core.signals import compute_signals
+from engine.core.signals import Signals, compute_signals
 from engine.core.simulation import Simulation, check_accounting
 from engine.core.simulator import simulate, simulate_extremes
 from engine.core.strategy import CompiledSize, CompiledStrategy
@@ -27,9 +27,10 @@ from engine.core.times import iso_utc
 from engine.core.trades import EXIT_REASONS
 from engine.errors import LabError
 from engine.history import LoadedCandles
+from engine.run_inputs import RunInputs
 
 # Part of every manifest: a change of figures by a change of code gets a new number.
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,17 +79,16 @@ def compute(
     range_ms: tuple[int, int],
     settings: RunSettings,
     rules: Mapping[str, str | None] | None,
+    inputs: RunInputs,
 ) -> Outcome:
     """Return what a run leaves, from its inputs alone: no clock, no store, no network."""
     candles = loaded.candles
-    execution = execution_settings(settings, compiled.size, series.category, rules)
+    execution = execution_settings(settings, compiled.size, series.category, rules, inputs)
     signals = compute_signals(compiled, candles, series.interval)
-    simulation = simulate(candles, signals, execution)
-    if broken := check_accounting(simulation, candles, execution):
+    simulation = simulate(candles, signals, execution, inputs.detail)
+    if broken := check_accounting(simulation, candles, execution, inputs.detail):
         raise LabError(f"the run does not add up: {'; '.join(broken)}", fix="please report this with the run's inputs")
-    measured = compute_metrics(
-        simulation, candles, series.interval, execution, unmodelled=unmodelled_metrics(series.category)
-    )
+    measured = compute_metrics(simulation, candles, series.interval, execution, unmodelled=inputs.unmodelled)
     strategy = {
         "name": compiled.name,
         "origin": origin,
@@ -110,11 +110,11 @@ def compute(
         "data": data | {"warmup_bars": signals.warmup_bars, "gaps": len(loaded.gaps)},
         "metrics": dict(measured.values),
         "undefined": dict(measured.reasons),
-        "intrabar": _extremes(simulation, candles, signals, execution),
+        "intrabar": _extremes(simulation, candles, signals, execution, inputs),
         "exits": dict(sorted(Counter(EXIT_REASONS[code] for code in simulation.trades.exit_reason.tolist()).items())),
         "skipped_entries": {reason: count for reason, count in simulation.skipped_entries.items() if count},
-        "assumptions": assumptions_of(execution, settings),
-        "warnings": warnings_of(compiled, loaded, simulation, series, settings, signals.warmup_bars),
+        "assumptions": [*assumptions_of(execution, simulation), *inputs.assumptions],
+        "warnings": [*warnings_of(compiled, loaded, simulation, series, settings), *inputs.warnings],
     }
     manifest = {
         "engine": ENGINE_VERSION,
@@ -128,6 +128,7 @@ def compute(
         },
         "settings": settings.model_dump(mode="json"),
         "instrument": rules,
+        "inputs": inputs.described,
     }
     marks_ts, marks = daily_marks(candles.ts, simulation.equity, series.interval)
     return Outcome(
@@ -136,7 +137,11 @@ def compute(
 
 
 def execution_settings(
-    settings: RunSettings, size: CompiledSize | None, category: Category, rules: Mapping[str, str | None] | None
+    settings: RunSettings,
+    size: CompiledSize | None,
+    category: Category,
+    rules: Mapping[str, str | None] | None,
+    inputs: RunInputs,
 ) -> ExecutionSettings:
     """Return the simulator's settings: fractions for percent, the instrument's rules, spot without shorts."""
     taker, maker = settings.fees_percent(category)
@@ -155,7 +160,11 @@ def execution_settings(
         size_mode=cast("Any", mode),
         size_value=value,
         leverage=settings.leverage,
-        intrabar=settings.intrabar,
+        # Without minutes to look at no bar was ambiguous, and either reading is the same.
+        intrabar="pessimistic"
+        if settings.intrabar == "magnify" and inputs.detail.minutes is None
+        else settings.intrabar,
+        margin_tiers=inputs.tiers,
         round_to_lot=rule("lot_step") > 0,
         lot_step=rule("lot_step"),
         min_quantity=rule("min_quantity"),
@@ -175,13 +184,14 @@ def _size(chosen: Size | None, own: CompiledSize | None) -> tuple[str, float]:
 
 
 def _extremes(
-    simulation: Simulation, candles: Candles, signals: Any, execution: ExecutionSettings
+    simulation: Simulation, candles: Candles, signals: Signals, execution: ExecutionSettings, inputs: RunInputs
 ) -> dict[str, Any] | None:
     if simulation.ambiguous_bars == 0:
         return None
-    worst, best = simulate_extremes(candles, signals, execution)
+    worst, best = simulate_extremes(candles, signals, execution, inputs.detail)
     return {
         "ambiguous_bars": simulation.ambiguous_bars,
+        "decided_bars": simulation.decided_bars,
         "pessimistic_net_profit": float(worst.equity[-1] - execution.capital),
         "optimistic_net_profit": float(best.equity[-1] - execution.capital),
     }

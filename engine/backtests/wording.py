@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from engine.core.execution import ExecutionSettings
 from engine.core.run_settings import RunSettings
-from engine.core.series import Category, Series
+from engine.core.series import Series
 from engine.core.simulation import Simulation
 from engine.core.strategy import CompiledStrategy
 from engine.history import LoadedCandles
 
 
-def unmodelled_metrics(category: Category) -> dict[str, str]:
-    """Return the metrics that cannot be known for a run in this category, with the reason."""
-    if category == "spot":
-        return {"funding_paid": "spot has no funding"}
-    return {"funding_paid": "funding is not modelled by this version"}
-
-
-def assumptions_of(execution: ExecutionSettings, settings: RunSettings) -> list[str]:
+def assumptions_of(execution: ExecutionSettings, simulation: Simulation) -> list[str]:
     """Return the execution rules and costs of a run, one sentence each."""
     rounding = "quantities and prices are not rounded"
     if execution.round_to_lot:
@@ -28,7 +21,7 @@ def assumptions_of(execution: ExecutionSettings, settings: RunSettings) -> list[
     return [
         "signals use closed bars and fill at the next bar's open as market orders; an opposite signal closes and reverses there",
         "stop and target are live from the entry bar; a stop beyond the open fills at the open, a target at the better of open and level",
-        f"stop and target in one bar: {'stop' if settings.intrabar == 'pessimistic' else 'target'} first ({settings.intrabar})",
+        _intrabar(execution, simulation),
         f"fees {execution.taker_fee_fraction * 100:g} % taker, {execution.target_fee_fraction * 100:g} % for targets (maker); "
         f"slippage {execution.slippage_fraction * 100:g} % on market and stop fills",
         f"size {execution.size_mode} {execution.size_value:g}, leverage {execution.leverage:g}",
@@ -38,19 +31,25 @@ def assumptions_of(execution: ExecutionSettings, settings: RunSettings) -> list[
     ]
 
 
+def _intrabar(execution: ExecutionSettings, simulation: Simulation) -> str:
+    if execution.intrabar == "magnify":
+        left = simulation.ambiguous_bars - simulation.decided_bars
+        return f"stop and target in one bar: 1-minute candles decide; {left} bars they leave open count as stop first"
+    first = "stop" if execution.intrabar == "pessimistic" else "target"
+    return f"stop and target in one bar: {first} first ({execution.intrabar})"
+
+
 def warnings_of(
     compiled: CompiledStrategy,
     loaded: LoadedCandles,
     simulation: Simulation,
     series: Series,
     settings: RunSettings,
-    warmup: int,
 ) -> list[str]:
     """Return what a reader should know before believing the figures."""
     found = list(compiled.warnings)
-    if series.category != "spot":
-        found.append("not modelled: funding payments, margin and liquidation by mark price, 1-minute intrabar order")
-    elif settings.allow_short:
+    warmup = simulation.warmup_bars
+    if series.category == "spot" and settings.allow_short:
         found.append("spot cannot be sold short: short entries only close longs")
     if "simulated" in loaded.source:
         found.append("simulated data: these figures say nothing about a real market")

@@ -59,8 +59,8 @@ class RunSettings(BaseModel):
     )
     size: Size | None = Field(None, description="Default: the strategy's own")
     leverage: float = Field(1, ge=1, le=200, allow_inf_nan=False)
-    intrabar: Literal["pessimistic", "optimistic"] = Field(
-        "pessimistic", description="Which comes first when stop and target lie in one bar"
+    intrabar: Literal["pessimistic", "optimistic", "magnify"] = Field(
+        "pessimistic", description="Stop and target in one bar: stop first, target first, or 1-minute candles decide"
     )
     round_to_lot: bool = Field(True, description="Round to lot and tick, respect minimum order")
     funding: bool = Field(True, description="Charge recorded funding")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, insert, or_, select, update
 
-from engine.core.markets import Instrument
+from engine.core.markets import Instrument, RiskTier
 from engine.store.database import Database
 from engine.store.dialect import upsert
 from engine.store.tables import INSTRUMENTS, META
@@ -31,6 +31,14 @@ class InstrumentPage:
 
     items: list[Instrument]
     total: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KnownTiers:
+    """Maintenance tiers and when they were seen (milliseconds UTC)."""
+
+    at_ms: int
+    tiers: tuple[RiskTier, ...]
 
 
 class InstrumentStore(Database):
@@ -98,6 +106,33 @@ class InstrumentStore(Database):
 
         return await self._read(query)
 
+    async def save_risk_tiers(
+        self, feed: FeedName, category: Category, symbol: str, tiers: Sequence[RiskTier], at_ms: int
+    ) -> None:
+        """Keep the maintenance tiers of a symbol as they are today."""
+        rows = [dataclasses.asdict(tier) for tier in tiers]
+        document = json.dumps({"at_ms": at_ms, "tiers": rows}, default=str, sort_keys=True)
+
+        async def change(connection: AsyncConnection) -> None:
+            await connection.execute(upsert(META).values(key=_tiers_key(feed, category, symbol), value=document))
+
+        await self._write(change)
+
+    async def risk_tiers(self, feed: FeedName, category: Category, symbol: str) -> KnownTiers | None:
+        """Return the maintenance tiers last seen; None when nobody asked."""
+
+        async def query(connection: AsyncConnection) -> str | None:
+            wanted = select(META.c.value).where(META.c.key == _tiers_key(feed, category, symbol))
+            return (await connection.execute(wanted)).scalar_one_or_none()
+
+        document = await self._read(query)
+        if document is None:
+            return None
+        known = json.loads(document)
+        decimals = ("limit_value", "maintenance_margin", "initial_margin", "max_leverage", "deduction")
+        tiers = tuple(RiskTier(row["tier"], *(Decimal(row[name]) for name in decimals)) for row in known["tiers"])
+        return KnownTiers(known["at_ms"], tiers)
+
     async def instruments_listed_ms(self, feed: FeedName, category: Category) -> int | None:
         """Return when the whole list of a category was last saved; None when it never was."""
 
@@ -110,6 +145,10 @@ class InstrumentStore(Database):
         """Return how old the list of a category is; None when there is none."""
         listed_ms = await self.instruments_listed_ms(feed, category)
         return None if listed_ms is None else now_ms - listed_ms
+
+
+def _tiers_key(feed: str, category: str, symbol: str) -> str:
+    return f"risk tiers {feed} {category} {symbol}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
