@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,38 +19,43 @@ class PriceBlocks(NamedTuple):
     ----------
     small_high, small_low : ndarray of float64, shape (n // 8,)
     large_high, large_low : ndarray of float64, shape (n // 64,)
-    run_high, run_low : ndarray of float64, shape (levels, n // 64)
-        Extreme closes of the 2 ** level large blocks from each one on; only whole runs are filled.
+    close_bits : ndarray of int64, shape (n,)
+        The closes' bit patterns: positive floats and their patterns have one order, and integers compare many at once.
+    run_high, run_low : ndarray of int64, shape (levels, n // 64)
+        Extreme closes, as bit patterns, of the 2 ** level large blocks from each one on; only whole runs are filled.
     """
 
     small_high: FloatColumn
     small_low: FloatColumn
     large_high: FloatColumn
     large_low: FloatColumn
-    run_high: NDArray[np.float64]
-    run_low: NDArray[np.float64]
+    close_bits: NDArray[np.int64]
+    run_high: NDArray[np.int64]
+    run_low: NDArray[np.int64]
 
 
 def price_blocks(candles: Candles) -> PriceBlocks:
     """Return the blocks of some candles."""
+    close_bits = np.ascontiguousarray(candles.close).view(np.int64)
     return PriceBlocks(
         _whole(candles.high, SMALL).max(axis=1),
         _whole(candles.low, SMALL).min(axis=1),
         _whole(candles.high, LARGE).max(axis=1),
         _whole(candles.low, LARGE).min(axis=1),
-        _runs(_whole(candles.close, LARGE).max(axis=1), np.maximum),
-        _runs(_whole(candles.close, LARGE).min(axis=1), np.minimum),
+        close_bits.copy(),
+        _runs(_whole(close_bits, LARGE).max(axis=1), np.maximum),
+        _runs(_whole(close_bits, LARGE).min(axis=1), np.minimum),
     )
 
 
-def _whole(column: FloatColumn, size: int) -> NDArray[np.float64]:
+def _whole(column: NDArray[Any], size: int) -> NDArray[Any]:
     count = len(column) // size
     return column[: count * size].reshape(count, size)
 
 
-def _runs(extremes: FloatColumn, join: np.ufunc) -> NDArray[np.float64]:
+def _runs(extremes: NDArray[np.int64], join: np.ufunc) -> NDArray[np.int64]:
     levels = max(len(extremes).bit_length(), 1)
-    table = np.zeros((levels, len(extremes)))
+    table = np.zeros((levels, len(extremes)), np.int64)
     table[0] = extremes
     for level in range(1, levels):
         half = 1 << (level - 1)

@@ -144,24 +144,24 @@ def _keep_between(words: Words, first: int, last: int) -> None:
                     words[word] &= ~(np.uint64(1) << np.uint64(bit))
 
 
-# Choosing the larger of two numbers rounds nothing, so these flags change no value; prices are never NaN.
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"nnan", "nsz"})
-def _close_extremes(close: FloatColumn, first: int, last: int, high: float, low: float) -> tuple[float, float]:
-    for bar in range(first, last):
-        high = max(high, close[bar])
-        low = min(low, close[bar])
+@njit(cache=True, nogil=True, error_model="numpy")
+def _widened(bits: NDArray[np.int64], high: int, low: int) -> tuple[int, int]:
+    for bar in range(len(bits)):
+        high = max(high, bits[bar])
+        low = min(low, bits[bar])
     return high, low
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _extremes(close: FloatColumn, blocks: PriceBlocks, first: int, last: int) -> tuple[float, float]:
-    """Return the highest and lowest close of bars [first, last), at least one."""
-    high = low = close[first]
+def _extremes(blocks: PriceBlocks, first: int, last: int) -> tuple[int, int]:
+    """Return the highest and lowest close of bars [first, last), at least one, as bit patterns."""
+    bits = blocks.close_bits
+    high = low = bits[first]
     start, end = (first + 63) >> 6, last >> 6
     if end - start < 2:
-        return _close_extremes(close, first, last, high, low)
-    high, low = _close_extremes(close, first, start * 64, high, low)
-    high, low = _close_extremes(close, end * 64, last, high, low)
+        return _widened(bits[first:last], high, low)
+    high, low = _widened(bits[first : start * 64], high, low)
+    high, low = _widened(bits[end * 64 : last], high, low)
     level = 0
     while (2 << level) <= end - start:
         level += 1
@@ -169,6 +169,31 @@ def _extremes(close: FloatColumn, blocks: PriceBlocks, first: int, last: int) ->
     high = max(high, blocks.run_high[level, start], blocks.run_high[level, other])
     low = min(low, blocks.run_low[level, start], blocks.run_low[level, other])
     return high, low
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _walk(  # noqa: PLR0913 - a compiled function takes its state as arguments
+    adverse: FloatColumn,
+    favourable: FloatColumn,
+    first: int,
+    limit: int,
+    side: float,
+    stop: float,
+    target: float,
+    best: float,
+    trail_from: float,
+    trail_factor: float,
+) -> tuple[int, float, float]:
+    """Walk bars [first, limit) until a level is reached; return the bar, the stop in it and the best price before it."""
+    stop, target, best = side * stop, side * target, side * best
+    for bar in range(first, limit):
+        toward = side * favourable[bar]
+        if side * adverse[bar] <= stop or toward >= target:
+            return bar, side * stop, side * best
+        best = toward if toward > best else best
+        level = best * trail_factor
+        stop = level if best >= trail_from and level > stop else stop
+    return limit, side * stop, side * best
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -194,6 +219,11 @@ def _find_hit(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one search, every leve
     """Return the first bar in [first, limit) that reaches a level, else -1, and the stop that stood in it."""
     best = price
     bar = first
+    adverse, favourable = (low, high) if side > 0.0 else (high, low)
+    # The usual kind: a trail by a fraction or none, levels as they come.
+    is_plain = up == 0.0 and not breaks_even and not (trails and np.isnan(trail_fraction))
+    plain_from = side * trail_from if trails else np.inf
+    plain_factor = 1.0 - side * trail_fraction
     while bar < limit:
         if bar & 7 == 0 and bar + 8 <= limit:
             size = 64 if bar & 63 == 0 and bar + 64 <= limit else 8
@@ -224,22 +254,27 @@ def _find_hit(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one search, every leve
                 size = 8
             if skipped:
                 continue
-        against = low[bar] if side > 0.0 else high[bar]
-        toward = high[bar] if side > 0.0 else low[bar]
-        if side * against <= side * stop or side * toward >= side * target:
-            return bar, stop
-        if side * toward > side * best:
-            best = toward
-        if breaks_even and side * best >= side * breakeven_from:
-            breaks_even = False
-            level = _level(price, -side, 0.0, np.nan, up, down)
-            if side * level > side * stop:
-                stop = level
-        if trails and side * best >= side * trail_from:
-            level = _level(best, -side, trail_fraction, trail_gap, up, down)
-            if side * level > side * stop:
-                stop = level
-        bar += 1
+        pause = min(limit, (bar | 7) + 1)
+        if is_plain:
+            bar, stop, best = _walk(adverse, favourable, bar, pause, side, stop, target, best, plain_from, plain_factor)
+            if bar < pause:
+                return bar, stop
+            continue
+        while bar < pause:
+            if side * adverse[bar] <= side * stop or side * favourable[bar] >= side * target:
+                return bar, stop
+            if side * favourable[bar] > side * best:
+                best = favourable[bar]
+            if breaks_even and side * best >= side * breakeven_from:
+                breaks_even = False
+                level = _level(price, -side, 0.0, np.nan, up, down)
+                if side * level > side * stop:
+                    stop = level
+            if trails and side * best >= side * trail_from:
+                level = _level(best, -side, trail_fraction, trail_gap, up, down)
+                if side * level > side * stop:
+                    stop = level
+            bar += 1
     return -1, stop
 
 
@@ -293,6 +328,8 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
     enter_long = np.empty(word_count, np.uint64)
     enter_short = np.empty(word_count, np.uint64)
     enter_flat = np.empty(word_count, np.uint64)
+    extremes = np.empty(2, np.int64)
+    extreme_closes = extremes.view(np.float64)
     everything = np.uint64(0xFFFFFFFFFFFFFFFF)
     long_allowed = everything if rules.allow_long else np.uint64(0)
     short_allowed = everything if rules.allow_short else np.uint64(0)
@@ -389,11 +426,9 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
                 held = min(end, bars - 1)
                 ruin = -1
                 if held > bar:
-                    top, bottom = _extremes(close, blocks, bar, held)
-                    if side > 0.0:
-                        best_close, worst_close = top, bottom
-                    else:
-                        best_close, worst_close = bottom, top
+                    extremes[0], extremes[1] = _extremes(blocks, bar, held)
+                    best_close = extreme_closes[0 if side > 0.0 else 1]
+                    worst_close = extreme_closes[1 if side > 0.0 else 0]
                     highest = wallet + _gross(side, quantity, price, best_close, rules.inverse)
                     lowest = wallet + _gross(side, quantity, price, worst_close, rules.inverse)
                     if lowest <= 0.0:

@@ -55,6 +55,21 @@ def pack_valid(column: FloatColumn, words: Words) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _compare_words(one: FloatColumn, other: FloatColumn, less: Words, greater: Words) -> None:
+    """Fill one word a 64 bars; a loop of its own, and this plain, so that the compiler compares many bars at once."""
+    for word in range(len(less)):
+        is_less = np.uint64(0)
+        is_greater = np.uint64(0)
+        for bit in range(64):
+            a = one[word * 64 + bit]
+            b = other[word * 64 + bit]
+            is_less |= np.uint64(a < b) << np.uint64(bit)
+            is_greater |= np.uint64(b < a) << np.uint64(bit)
+        less[word] = is_less
+        greater[word] = is_greater
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def compare_columns(  # noqa: PLR0913, C901, PLR0912 - a compiled function takes its state as arguments
     columns: NDArray[np.float64],
     valid: Words,
@@ -86,20 +101,22 @@ def compare_columns(  # noqa: PLR0913, C901, PLR0912 - a compiled function takes
     before_less = np.zeros(pairs, np.uint64)
     before_greater = np.zeros(pairs, np.uint64)
     before_known = np.zeros(pairs, np.uint64)
+    less_words = np.empty(_TILE_WORDS, np.uint64)
+    greater_words = np.empty(_TILE_WORDS, np.uint64)
     one, top = np.uint64(1), np.uint64(63)
     for tile in range(0, word_count, _TILE_WORDS):
         tile_end = min(tile + _TILE_WORDS, word_count)
         for pair in range(pairs):
             one_column, other_column = left[first + pair], right[first + pair]
+            size = tile_end - tile
+            _compare_words(
+                columns[one_column, tile * 64 : tile_end * 64],
+                columns[other_column, tile * 64 : tile_end * 64],
+                less_words[:size],
+                greater_words[:size],
+            )
             for word in range(tile, tile_end):
-                base = word * 64
-                less = np.uint64(0)
-                greater = np.uint64(0)
-                for bit in range(64):
-                    a = columns[one_column, base + bit]
-                    b = columns[other_column, base + bit]
-                    less |= np.uint64(a < b) << np.uint64(bit)
-                    greater |= np.uint64(b < a) << np.uint64(bit)
+                less, greater = less_words[word - tile], greater_words[word - tile]
                 known = valid[one_column, word] & valid[other_column, word]
                 for row in range(len(relations)):
                     relation = relations[row]
