@@ -32,10 +32,11 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an engine answered: trades of each combination, and its crosses where it hands them out."""
+    """What an engine answered: trades of each combination; of the first one its crosses and, asked for, its exit bars."""
 
     trades: list[int]
     crosses: tuple[np.ndarray, np.ndarray] | None = None
+    exit_bars: np.ndarray | None = None
 
 
 def document(*, levels: bool) -> Any:
@@ -63,7 +64,7 @@ class Ours:
     def __init__(self, candles: Candles) -> None:
         self._candles = candles
 
-    def single(self, pair: Pair, *, levels: bool) -> Outcome:
+    def single(self, pair: Pair, *, levels: bool, detail: bool = False) -> Outcome:
         """Run once, with trades, equity and every metric."""
         strategy = compile_strategy(document(levels=levels), {"fast": pair[0], "slow": pair[1]})
         signals = compute_signals(strategy, self._candles, "1")
@@ -108,7 +109,7 @@ class Raptor:
             self._raptor.BatchSingleItem("short", below, above, -1, config=config),
         ]
 
-    def single(self, pair: Pair, *, levels: bool) -> Outcome:
+    def single(self, pair: Pair, *, levels: bool, detail: bool = False) -> Outcome:
         """Run both legs, with trades, equity and metrics."""
         averages = {period: self._raptor.ema(self._candles.close, period) for period in pair}
         results = self._raptor.batch_single_backtest(
@@ -117,7 +118,8 @@ class Raptor:
         for _, result in results:
             result.equity_curve()
         trades = sum(result.metrics.total_trades for _, result in results)
-        return Outcome([trades], crosses(averages[pair[0]], averages[pair[1]]))
+        exits = np.sort([trade.exit_idx for _, run in results for trade in run.trades()]) if detail else None
+        return Outcome([trades], crosses(averages[pair[0]], averages[pair[1]]), exits)
 
     def grid(self, pairs: Sequence[Pair], *, levels: bool) -> Outcome:
         """Run batches of 100 pairs."""
@@ -143,17 +145,18 @@ class Vectorbt:
         import vectorbt
 
         self._vbt = vectorbt
-        index = pd.to_datetime(candles.ts, unit="ms", utc=True)
+        # Without a zone: pandas turns an index with one into Python objects again and again.
+        index = pd.to_datetime(candles.ts, unit="ms")
         names = ("open", "high", "low", "close")
         self._bars = {name: pd.Series(getattr(candles, name), index=index) for name in names}
 
-    def _run(self, pairs: Sequence[Pair], *, levels: bool) -> Outcome:
+    def _run(self, pairs: Sequence[Pair], *, levels: bool, detail: bool = False) -> Outcome:
         close = self._bars["close"]
         fast, slow = zip(*pairs, strict=True)
         one = self._vbt.MA.run(close, list(fast), ewm=True, short_name="fast")
         other = self._vbt.MA.run(close, list(slow), ewm=True, short_name="slow")
-        above = one.ma_crossed_above(other).to_numpy().reshape(len(close), -1)
-        below = one.ma_crossed_below(other).to_numpy().reshape(len(close), -1)
+        above = one.ma_crossed_above(other).to_numpy(copy=True).reshape(len(close), -1)
+        below = one.ma_crossed_below(other).to_numpy(copy=True).reshape(len(close), -1)
         for row, period in enumerate(slow):
             above[:period, row] = below[:period, row] = False
         shifted = [np.vstack((np.zeros((1, mask.shape[1]), bool), mask[:-1])) for mask in (above, below)]
@@ -165,11 +168,12 @@ class Vectorbt:
         )  # fmt: skip
         portfolio.total_return(), portfolio.max_drawdown(), portfolio.sharpe_ratio(), portfolio.sortino_ratio()
         counts = np.atleast_1d(portfolio.trades.count())
-        return Outcome([int(count) for count in counts], (above[:, 0], below[:, 0]))
+        exits = np.sort(portfolio.trades.records["exit_idx"].to_numpy()) if detail else None
+        return Outcome([int(count) for count in counts], (above[:, 0], below[:, 0]), exits)
 
-    def single(self, pair: Pair, *, levels: bool) -> Outcome:
+    def single(self, pair: Pair, *, levels: bool, detail: bool = False) -> Outcome:
         """Run once."""
-        return self._run([pair], levels=levels)
+        return self._run([pair], levels=levels, detail=detail)
 
     def grid(self, pairs: Sequence[Pair], *, levels: bool) -> Outcome:
         """Run batches of 50 pairs."""
@@ -189,7 +193,7 @@ class BacktestingPy:
         self._frame = pd.DataFrame(names, index=pd.to_datetime(candles.ts, unit="ms"))
         self._close = candles.close
 
-    def single(self, pair: Pair, *, levels: bool) -> Outcome:
+    def single(self, pair: Pair, *, levels: bool, detail: bool = False) -> Outcome:
         """Run once."""
         import warnings
 
@@ -228,7 +232,8 @@ class BacktestingPy:
             warnings.simplefilter("ignore")
             # Its whole units need prices far below the capital.
             stats = Backtest(self._frame, Cross, cash=CAPITAL * 1000, commission=FEE, finalize_trades=True).run()
-        return Outcome([int(stats["# Trades"])], (above, below))
+        exits = np.sort(stats["_trades"]["ExitBar"].to_numpy()) if detail else None
+        return Outcome([int(stats["# Trades"])], (above, below), exits)
 
     def grid(self, pairs: Sequence[Pair], *, levels: bool) -> Outcome:
         """Run pair by pair."""

@@ -51,7 +51,8 @@ class Shapes:
     """The parts of a plan at many points: which of them differ, and how many columns and masks they need."""
 
     def __init__(self, plan: Plan, points: Points, count: int, interval: Interval, trees: dict[object, Node]) -> None:
-        self._plan, self._points, self._count, self._interval = plan, points, count, interval
+        self._plan, self._points, self._count = plan, points, count
+        self._interval: Interval = interval
         self._trees = trees
         self.known: list[_Known] = []
         for part in plan.parts:
@@ -139,7 +140,9 @@ def _combined(part: Logic, operands: Sequence[_Known]) -> tuple[Keys, Keys]:
     return np.where(is_decided, 0, warmups), answer
 
 
-def make_batch(plan: Plan, shapes: Shapes, bank: ColumnBank, evaluation: Evaluation, bars: int, spread: Spread) -> Batch:
+def make_batch(
+    plan: Plan, shapes: Shapes, bank: ColumnBank, evaluation: Evaluation, bars: int, spread: Spread
+) -> Batch:
     """Compute what the event kernel needs."""
     rows = bank.rows(shapes.columns, evaluation, spread)
     words = _Masks(plan, shapes, bank, rows, bars).computed(evaluation, spread)
@@ -197,12 +200,13 @@ class _Masks:
             np.array([self._rows[tree.text] for tree in known[side].trees], np.int64)[versions[:, column]]
             for column, side in enumerate((left, right))
         ]
+        one, other = sides
         relations = np.array([relation for _, relation in wanted], np.int64)
         result = np.empty((len(wanted), len(versions), words_needed(self._bars)), np.uint64)
 
         def compare(first: int) -> None:
             last = min(first + _PAIRS_A_TASK, len(versions))
-            compare_columns(self._bank.table, self._bank.valid, *sides, relations, result, first, last)
+            compare_columns(self._bank.table, self._bank.valid, one, other, relations, result, first, last)
 
         for _ in spread(compare, range(0, len(versions), _PAIRS_A_TASK)):
             pass
@@ -211,9 +215,7 @@ class _Masks:
 
     def _logic(self, part: Logic, known: _Known) -> Words:
         assert known.pairs is not None  # noqa: S101 - logic always has them
-        first, *others = (
-            self._words[operand][known.pairs[:, column]] for column, operand in enumerate(part.operands)
-        )
+        first, *others = (self._words[operand][known.pairs[:, column]] for column, operand in enumerate(part.operands))
         if part.symbol == "not":
             return np.invert(first, out=first)
         join = np.bitwise_and if part.symbol == "and" else np.bitwise_or

@@ -54,7 +54,8 @@ class Evaluation:
     def __init__(
         self, candles: Candles, interval: Interval, extras: Mapping[str, FloatColumn] | None, memo_bytes: int
     ) -> None:
-        self._candles, self._interval, self._extras = candles, interval, extras
+        self._candles, self._extras = candles, extras
+        self._interval: Interval = interval
         self._memo = BoundedMemo(memo_bytes)
 
     def numbers(self, tree: Node) -> FloatColumn:

@@ -125,7 +125,7 @@ def _next_bar(words: Words, bar: int) -> int:
             return -1
         bits = words[word]
     lowest = bits & (~bits + np.uint64(1))
-    return word * 64 + _BIT_OF[(lowest * np.uint64(_DE_BRUIJN)) >> np.uint64(58)]
+    return word * 64 + int(_BIT_OF[(lowest * np.uint64(_DE_BRUIJN)) >> np.uint64(58)])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -190,7 +190,7 @@ def _walk(  # noqa: PLR0913 - a compiled function takes its state as arguments
         toward = side * favourable[bar]
         if side * adverse[bar] <= stop or toward >= target:
             return bar, side * stop, side * best
-        best = toward if toward > best else best
+        best = max(best, toward)
         level = best * trail_factor
         stop = level if best >= trail_from and level > stop else stop
     return limit, side * stop, side * best
@@ -338,7 +338,10 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
 
     for row in range(first, last):
         buys, sells = masks[LONG_ENTRY][mask_rows[row, LONG_ENTRY]], masks[SHORT_ENTRY][mask_rows[row, SHORT_ENTRY]]
-        leaves_long, leaves_short = masks[LONG_EXIT][mask_rows[row, LONG_EXIT]], masks[SHORT_EXIT][mask_rows[row, SHORT_EXIT]]
+        leaves_long, leaves_short = (
+            masks[LONG_EXIT][mask_rows[row, LONG_EXIT]],
+            masks[SHORT_EXIT][mask_rows[row, SHORT_EXIT]],
+        )
         stop_given = masks[STOP_GIVEN][mask_rows[row, STOP_GIVEN]]
         target_given = masks[TARGET_GIVEN][mask_rows[row, TARGET_GIVEN]]
         trail_given = masks[TRAIL_GIVEN][mask_rows[row, TRAIL_GIVEN]]
@@ -381,7 +384,7 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
                 # At this open the account is flat and an entry is wanted.
                 price = open_[bar] * (1.0 + side * rules.slippage)
                 quantity = 0.0
-                stop = target = trail_gap = np.nan
+                stop = target = trail_gap = trail_from = np.nan
                 if wallet > 0.0 and (rules.allow_long if side > 0.0 else rules.allow_short):
                     gap = _distance(distances, distance_rows[row, 0], bar - 1)
                     stop = _level(price, -side, stop_fraction, gap, up, down)
@@ -447,7 +450,7 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
                         peak = highest
                 while mark < mark_count and mark_bars[mark] < held:
                     marks[row, mark] = wallet + _gross(
-                        side, quantity, price, close[mark_bars[mark]], rules.inverse
+                        side, quantity, price, close[int(mark_bars[mark])], rules.inverse
                     )
                     mark += 1
 

@@ -41,7 +41,7 @@ def daily_returns(marks: NDArray[np.float64], capital: float) -> NDArray[np.floa
     return returns
 
 
-def measure(  # noqa: PLR0913 - the facts of a run, flat
+def measure(
     figures: NDArray[np.float64],
     marks: NDArray[np.float64],
     returns: NDArray[np.float64],

@@ -50,7 +50,7 @@ def pack_valid(column: FloatColumn, words: Words) -> None:
         bits = np.uint64(0)
         for bit in range(64):
             value = column[word * 64 + bit]
-            bits |= np.uint64(value == value) << np.uint64(bit)  # noqa: PLR0124 - NaN is not itself
+            bits |= np.uint64(value == value) << np.uint64(bit)
         words[word] = bits
 
 
@@ -70,7 +70,7 @@ def _compare_words(one: FloatColumn, other: FloatColumn, less: Words, greater: W
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def compare_columns(  # noqa: PLR0913, C901, PLR0912 - a compiled function takes its state as arguments
+def compare_columns(  # noqa: C901 - a compiled function takes its state as arguments
     columns: NDArray[np.float64],
     valid: Words,
     left: NDArray[np.int64],

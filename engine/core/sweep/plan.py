@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
+from engine.core.expressions import tree_of
 from engine.core.expressions.nodes import Number
 from engine.core.expressions.syntax import parse
-from engine.core.expressions import tree_of
 from engine.core.strategy import RULES, Rule
 from engine.core.strategy_document import Level, StrategyDocument
 

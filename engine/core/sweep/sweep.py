@@ -20,9 +20,9 @@ from engine.core.expressions.limits import MAX_WARMUP
 from engine.core.expressions.nodes import Node
 from engine.core.kernel import EQUITY_FRACTION, QUANTITY, QUOTE, RISK
 from engine.core.metrics.facts import daily_marks
+from engine.core.signals import Signals, compute_signals
 from engine.core.simulation import Simulation
 from engine.core.simulator import check_inputs, simulate
-from engine.core.signals import Signals, compute_signals
 from engine.core.strategy import compile_strategy
 from engine.core.strategy_document import StrategyDocument
 from engine.core.sweep import event_kernel as kernel
@@ -122,7 +122,7 @@ def sweep(  # noqa: PLR0913 - the request, flat
         points=points,
         values={name: values[name] for name in metrics},
         marks_ms=marks_ms,
-        daily_returns=returns.astype(returns_dtype, copy=False),
+        daily_returns=returns if returns_dtype is np.float64 else returns.astype(np.float32),
         warmup_bars=warmups,
         bar_loop_reason=reason,
     )
@@ -156,7 +156,9 @@ class _Job:
         row_bytes = words_needed(bars) * (64 * 8 + 8)
         bank = ColumnBank(bars, max(len(plan.parts) + 2, int(self.memory_bytes * 0.6) // row_bytes))
         evaluation = Evaluation(self.candles, self.interval, self.extras, int(self.memory_bytes * 0.1))
-        sizes = document_sizes(self.document, self.columns, count) if self.uses_document_size else self.settings.size_value
+        sizes = (
+            document_sizes(self.document, self.columns, count) if self.uses_document_size else self.settings.size_value
+        )
         levels = level_table(self.document, self.columns, count, sizes)
         _check_inputs(self.candles, levels)
         figures = np.empty((count, kernel.FIGURES))
@@ -192,7 +194,11 @@ class _Job:
             signals = compute_signals(compiled, self.candles, self.interval, extras=self.extras, memo=memo)
             settings = self.settings if sizes is None else replace(self.settings, size_value=float(sizes[row]))
             simulation = simulate_one(self.candles, signals, settings)
-            return _figures_of(simulation, self.settings.capital), simulation.equity[self.mark_bars], signals.warmup_bars
+            return (
+                _figures_of(simulation, self.settings.capital),
+                simulation.equity[self.mark_bars],
+                signals.warmup_bars,
+            )
 
         rows: list[tuple[NDArray[np.float64], NDArray[np.float64], int]] = []
         for outcome in spread(run, range(count)):
@@ -220,14 +226,15 @@ class _Job:
         return len(shapes.columns) <= bank.capacity and mask_bytes <= self.memory_bytes * 0.3
 
     def _run(self, tables: _Tables, blocks: PriceBlocks, spread: Spread, done: int) -> None:
-        prices = tuple(np.ascontiguousarray(column) for column in self.candles.columns()[1:5])
+        candles = self.candles
+        open_, high, low, close = map(_read_only, (candles.open, candles.high, candles.low, candles.close))
         rules = _shared_rules(self.settings)
         count = len(tables.figures)
 
         def run(first: int) -> None:
             self._stop_if_cancelled()
             kernel.run_combinations(
-                *map(_read_only, prices), blocks, tables.masks, tables.mask_rows, tables.distances,
+                open_, high, low, close, blocks, tables.masks, tables.mask_rows, tables.distances,
                 tables.distance_rows, tables.levels, tables.warmups, rules, self.mark_bars, tables.marks,
                 tables.figures, first, min(first + _RUNS_A_TASK, count),
             )  # fmt: skip
@@ -368,7 +375,7 @@ def _figures_of(simulation: Simulation, capital: float) -> NDArray[np.float64]:
 
 def _read_only(column: FloatColumn) -> FloatColumn:
     """Return a read-only view: stored columns are read-only, and a second kind would compile twice."""
-    view = column.view()
+    view = np.ascontiguousarray(column).view()
     view.flags.writeable = False
     return view
 
@@ -379,5 +386,3 @@ def _say_nothing(done: int, total: int) -> None:
 
 def _never() -> bool:
     return False
-
-

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from engine.core.candles import Candles
 from engine.core import catalogue
+from engine.core.candles import Candles
 from engine.core.execution import ExecutionSettings
 from engine.core.metrics import compute_metrics, gather_facts
 from engine.core.signals import compute_signals
@@ -152,9 +152,7 @@ def test_a_sweep_tells_what_single_runs_tell(
 @pytest.mark.parametrize("name", catalogue.names())
 def test_every_strategy_of_the_catalogue_sweeps_as_it_runs(name: str) -> None:
     document = catalogue.load(name)
-    points = [{}] + [
-        {param: value} for param, found in document.params.items() for value in (found.min, found.max)
-    ]
+    points = [{}] + [{param: value} for param, found in document.params.items() for value in (found.min, found.max)]
     candles = make_candles(3, bars=1_500)
     result = sweep(candles, document, points, "60", LINEAR)
     assert result.bar_loop_reason is None
@@ -194,9 +192,7 @@ def test_the_strategys_own_size_may_vary_from_point_to_point(simulate_one: Any) 
     candles = make_candles(2, bars=800)
     document = parse_strategy(CROSS | {"size": {"risk_percent": "width"}, "stop_loss": {"percent": 3.0}})
     points = [{"width": 0.5}, {"width": 2.0}]
-    result = sweep(
-        candles, document, points, "60", LINEAR, uses_document_size=True, simulate_one=simulate_one
-    )
+    result = sweep(candles, document, points, "60", LINEAR, uses_document_size=True, simulate_one=simulate_one)
     for row, value in enumerate((0.005, 0.02)):
         chosen = replace(LINEAR, size_mode="risk", size_value=value)
         signals = compute_signals(compile_strategy(document, points[row]), candles, "60")

@@ -42,10 +42,10 @@ def run_events(
     """Return figures and marks of one run of the event kernel."""
     bars = len(candles)
     distances = [signals.stop_distance, signals.target_distance, signals.trail_distance]
-    given_where = [np.ones(bars, np.bool_) if column is None else np.ones(bars, np.bool_) for column in distances]
+    usable = np.ones((3, bars), np.bool_)
     masks = tuple(
         pack_condition(mask)[None, :]
-        for mask in (signals.long_entry, signals.long_exit, signals.short_entry, signals.short_exit, *given_where)
+        for mask in (signals.long_entry, signals.long_exit, signals.short_entry, signals.short_exit, *usable)
     )
     levels = np.array(
         [[
@@ -92,7 +92,11 @@ def long_cases(draw: st.DrawFn) -> tuple[Candles, Signals, ExecutionSettings]:
     rng = np.random.default_rng(draw(st.integers(0, 2**62)))
     price = float(rng.choice([1e-8, 1.0, 30_000.0]))
     candles = CASES.random_candles(rng, int(rng.integers(1, 700)), price, rng.choice([1e-4, 0.001, 0.02]), 1e-6)
-    return candles, CASES.random_signals(rng, candles, rng.choice([0.002, 0.01, 0.2])), CASES.random_settings(rng, price)
+    return (
+        candles,
+        CASES.random_signals(rng, candles, rng.choice([0.002, 0.01, 0.2])),
+        CASES.random_settings(rng, price),
+    )
 
 
 @THOROUGH
