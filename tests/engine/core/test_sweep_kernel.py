@@ -17,7 +17,8 @@ from engine.core.signals import Signals
 from engine.core.simulator import simulate
 from engine.core.sweep import event_kernel as kernel
 from engine.core.sweep.blocks import price_blocks
-from engine.core.sweep.masks import pack_condition, unpack_condition
+from engine.core.sweep.masks import compare_columns, pack_condition, pack_valid, unpack_condition, words_needed
+from engine.core.sweep.plan import Relation
 from engine.core.sweep.sweep import _shared_rules
 
 THOROUGH = settings(max_examples=3_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -124,3 +125,28 @@ def test_events_and_bars_agree_where_levels_and_prices_tie(case: tuple[Candles, 
 def test_packing_bits_loses_nothing(bars: int, seed: int) -> None:
     condition = np.random.default_rng(seed).random(bars) < 0.5
     assert unpack_condition(pack_condition(condition), bars).tolist() == condition.tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(bars=st.integers(1, 2_600), seed=st.integers(0, 1_000_000))
+def test_compared_columns_are_numpys_comparisons_also_with_gaps_and_ties(bars: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    words = words_needed(bars)
+    table = np.full((2, words * 64), np.nan)
+    # Few values, so that ties happen; gaps anywhere, so that a crossing may follow one.
+    table[:, :bars] = rng.choice([1.0, 2.0, 3.0, np.nan], (2, bars))
+    valid = np.empty((2, words), np.uint64)
+    for row in range(2):
+        pack_valid(table[row], valid[row])
+    relations = np.array(list(Relation), np.int64)
+    result = np.empty((len(relations), 1, words), np.uint64)
+    compare_columns(table, valid, np.array([0]), np.array([1]), relations, result, 0, 1)
+    a, b = table[:, :bars]
+    known = ~np.isnan(a) & ~np.isnan(b)
+    up, down = np.zeros((2, bars), np.bool_)
+    up[1:], down[1:] = (a > b)[1:] & (a <= b)[:-1], (a < b)[1:] & (a >= b)[:-1]
+    for relation, expected in zip(
+        Relation, (a < b, a > b, a <= b, a >= b, a == b, known & (a != b), up, down), strict=True
+    ):
+        found = unpack_condition(result[relation, 0], bars)
+        assert found.tolist() == expected.tolist(), relation
