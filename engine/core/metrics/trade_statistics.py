@@ -82,11 +82,8 @@ def _system_quality(most_trades: float) -> Callable[[Facts], Outcome]:
 
 
 def _longest_run(hits: np.ndarray) -> int:
-    longest = current = 0
-    for hit in hits.tolist():
-        current = current + 1 if hit else 0
-        longest = max(longest, current)
-    return longest
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], hits, [False])).astype(np.int8)))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
 def _extreme(largest: bool) -> Callable[[Facts], Outcome]:
