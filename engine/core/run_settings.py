@@ -26,7 +26,9 @@ class Size(BaseModel):
     equity_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = Field(
         None, description="Share of equity at the fill, times leverage"
     )
-    quote: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)] | None = Field(None, description="Fixed notional")
+    quote: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)] | None = Field(
+        None, description="Fixed notional"
+    )
     quantity: Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)] | None = Field(
         None, description="Fixed quantity"
     )
@@ -47,10 +49,14 @@ class RunSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    capital: float = Field(10_000, gt=0, le=1e12, allow_inf_nan=False, description="Starting equity, settlement currency")
+    capital: float = Field(
+        10_000, gt=0, le=1e12, allow_inf_nan=False, description="Starting equity, settlement currency"
+    )
     taker_fee_percent: Fee | None = Field(None, description="Default: Bybit non-VIP of the category")
     maker_fee_percent: Fee | None = Field(None, description="Default: Bybit non-VIP of the category")
-    slippage_percent: float = Field(0.01, ge=0, le=10, allow_inf_nan=False, description="Adverse, on market fills and stops")
+    slippage_percent: float = Field(
+        0.01, ge=0, le=10, allow_inf_nan=False, description="Adverse, on market fills and stops"
+    )
     size: Size | None = Field(None, description="Default: the strategy's own")
     leverage: float = Field(1, ge=1, le=200, allow_inf_nan=False)
     intrabar: Literal["pessimistic", "optimistic"] = Field(

@@ -42,5 +42,7 @@ def clean_symbol(text: str) -> str:
     """
     symbol = text.strip().upper()
     if not _SYMBOL.fullmatch(symbol):
-        raise BadRequest(f"{text[:40]!r} is not a symbol", fix="symbols look like BTCUSDT; search_instruments finds them")
+        raise BadRequest(
+            f"{text[:40]!r} is not a symbol", fix="symbols look like BTCUSDT; search_instruments finds them"
+        )
     return symbol

@@ -50,5 +50,7 @@ def parse_range_ms(start: str, end: str) -> tuple[int, int]:
     """Return [start, end) in milliseconds; the end must lie after the start."""
     start_ms, end_ms = parse_time_ms(start, "start"), parse_time_ms(end, "end")
     if start_ms >= end_ms:
-        raise BadRequest(f"end {end!r} is not after start {start!r}", fix="start is inclusive, end exclusive; swap or widen them")
+        raise BadRequest(
+            f"end {end!r} is not after start {start!r}", fix="start is inclusive, end exclusive; swap or widen them"
+        )
     return start_ms, end_ms

@@ -18,7 +18,9 @@ class TellingStore(Store):
     async def commit_page(self, series, candles, *, start_ms, end_ms, **rest):  # type: ignore[no-untyped-def]
         """Commit, then tell."""
         receipt = await super().commit_page(series, candles, start_ms=start_ms, end_ms=end_ms, **rest)
-        sys.stdout.write(f"acknowledged {start_ms} {start_ms if not len(candles.ts) else int(candles.ts[-1])} {end_ms}\n")
+        sys.stdout.write(
+            f"acknowledged {start_ms} {start_ms if not len(candles.ts) else int(candles.ts[-1])} {end_ms}\n"
+        )
         sys.stdout.flush()
         return receipt
 

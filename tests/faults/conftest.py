@@ -144,9 +144,7 @@ class Truth:
         window = Window(start_ms, end_ms - 1, 10_000_000, newest=False)
         texts = self._market.candle_rows(listing, series.kind, series.interval, window, now_ms)
         rows = [json.loads(text) for text in texts]
-        kept = [
-            row for row in rows if start_ms <= int(row[0]) < end_ms and _closes(series, int(row[0])) <= now_ms
-        ]
+        kept = [row for row in rows if start_ms <= int(row[0]) < end_ms and _closes(series, int(row[0])) <= now_ms]
         ts = np.array([int(row[0]) for row in kept], np.int64)
         columns = [np.array([float(row[place]) for row in kept], np.float64) for place in range(1, 7)]
         return Candles(ts, *columns)
@@ -190,7 +188,9 @@ class Bench:
         self._open.append(feed)
         return feed
 
-    def backfill(self, store: Store, *, clock: Any = None, in_flight: int = 4, patience_s: float = 120.0, **feed: Any) -> Backfill:
+    def backfill(
+        self, store: Store, *, clock: Any = None, in_flight: int = 4, patience_s: float = 120.0, **feed: Any
+    ) -> Backfill:
         clock = clock or FastClock(20)
         return Backfill(
             self.feed(store, clock=clock, **feed), store, clock, pages_in_flight=in_flight, patience_s=patience_s

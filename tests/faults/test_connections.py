@@ -143,7 +143,11 @@ async def test_a_port_nobody_listens_on_is_an_error_that_says_unavailable(bench,
 
 
 def _answer(body: bytes, *headers: str, length: int | None = None) -> bytes:
-    head = ["HTTP/1.1 200 OK", "Content-Type: application/json", f"Content-Length: {len(body) if length is None else length}"]
+    head = [
+        "HTTP/1.1 200 OK",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body) if length is None else length}",
+    ]
     return "\r\n".join([*head, *headers, "Connection: close", "", ""]).encode() + body
 
 

@@ -218,9 +218,7 @@ async def test_a_terminated_server_sets_its_job_aside_and_the_next_start_finishe
         async with Client(f"http://127.0.0.1:{free_port}/mcp") as client:
             started = await client.call_tool("start_backfill", order)
             job_id = started.structured_content["job_id"]
-            await asyncio.to_thread(
-                bench.exchange.until, lambda: len(bench.exchange.pages(interval="1")) >= 2
-            )
+            await asyncio.to_thread(bench.exchange.until, lambda: len(bench.exchange.pages(interval="1")) >= 2)
         process.send_signal(signal.SIGTERM)
         _, err = await asyncio.to_thread(process.communicate, timeout=5)
     finally:

@@ -68,7 +68,9 @@ async def test_a_closed_candle_that_changed_later_is_recorded_the_latest_wins_an
     bench, truth, sound
 ):
     changed = (HIGH - 2 * MINUTE, HIGH)
-    bench.exchange.faults({"kind": "revise", "from_ms": changed[0], "to_ms": changed[1], "factor": 1.05, "match": KLINE})
+    bench.exchange.faults(
+        {"kind": "revise", "from_ms": changed[0], "to_ms": changed[1], "factor": 1.05, "match": KLINE}
+    )
     store = await bench.store()
     backfill = bench.backfill(store)
     await backfill.run(BTC, START, HIGH)

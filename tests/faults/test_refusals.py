@@ -67,7 +67,9 @@ async def test_with_pages_in_flight_only_those_under_way_arrive_before_the_named
         {"kind": "retcode", "code": 10016, "message": "server error"},
         {"kind": "retcode", "code": 10000, "message": "Server Timeout"},
     ],
-    ids=lambda answer: "-".join(str(value) for value in answer.values() if not isinstance(value, str) or " " not in value),
+    ids=lambda answer: "-".join(
+        str(value) for value in answer.values() if not isinstance(value, str) or " " not in value
+    ),
 )
 async def test_a_burst_of_ten_failed_answers_is_waited_out_with_jitter(bench, truth, sound, fast_clock, answer):
     high = START + 6000 * MINUTE
@@ -128,7 +130,10 @@ async def test_during_a_ban_no_process_asks_and_a_restart_obeys_it(new_exchange,
     _, second_err = second.communicate(timeout=60)
     silent(exchange.journal(), banned["at_ms"], banned["at_ms"] + ban_s * 1000)
     outcomes = {}
-    for name, code, err in (("restarted", restarted.returncode, restarted.stderr), ("second", second.returncode, second_err)):
+    for name, code, err in (
+        ("restarted", restarted.returncode, restarted.stderr),
+        ("second", second.returncode, second_err),
+    ):
         assert "Traceback" not in err
         outcomes[name] = (code, err)
     # Whoever gave up during the ban goes on after it.
@@ -143,9 +148,7 @@ async def test_during_a_ban_no_process_asks_and_a_restart_obeys_it(new_exchange,
     assert len(exchange.pages(interval="1")) <= 2 * 15 * 1.6
 
 
-async def test_a_running_backfill_waits_for_the_end_of_a_short_ban_and_finishes(
-    new_exchange, new_bench, truth, sound
-):
+async def test_a_running_backfill_waits_for_the_end_of_a_short_ban_and_finishes(new_exchange, new_bench, truth, sound):
     exchange = new_exchange()
     bench = new_bench(exchange)
     exchange.faults({"kind": "ban", "seconds": 3, "match": {**KLINE, "nth": 3}})

@@ -9,7 +9,26 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-HEAVY = ["numpy", "numba", "pandas", "pyarrow", "sqlmodel", "sqlalchemy", "alembic", "rich", "matplotlib", "litellm", "optuna", "aiosqlite", "tenacity", "engine.store", "engine.backtests", "engine.market", "server.assembly", "server.conformance"]
+HEAVY = [
+    "numpy",
+    "numba",
+    "pandas",
+    "pyarrow",
+    "sqlmodel",
+    "sqlalchemy",
+    "alembic",
+    "rich",
+    "matplotlib",
+    "litellm",
+    "optuna",
+    "aiosqlite",
+    "tenacity",
+    "engine.store",
+    "engine.backtests",
+    "engine.market",
+    "server.assembly",
+    "server.conformance",
+]
 
 # Does what `bst serve` does, with a client in the same process so that the loaded modules can be looked at.
 SCRIPT = """

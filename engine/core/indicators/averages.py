@@ -6,93 +6,155 @@ import numpy as np
 
 from engine.core.candles import FloatColumn
 from engine.core.indicators.kernels import kernel, over_valid
-from engine.core.indicators.registry import SOURCE, Indicator, composite, native, period
+from engine.core.indicators.registry import MAX_SLOW_PERIOD, SOURCE, Indicator, Parameter, composite, native, period
 
 _PINE = "TradingView Pine reference, ta.{}"
 
 
 @kernel
-def _sma(values: FloatColumn, length: int) -> FloatColumn:
-    result = np.full(len(values), np.nan)
-    total = 0.0
-    for row in range(len(values)):
-        if row < length:
-            total += values[row]
-        elif row % length == length - 1:
-            # A fresh sum once a window keeps rounding errors from piling up over a million bars.
-            total = 0.0
-            for inside in range(row - length + 1, row + 1):
+def _window_sums(values: FloatColumn, length: int, divisor: float) -> FloatColumn:
+    # A window is the tail of one block and the head of the next: two short sums, never a difference, so no drift.
+    result = np.empty(len(values))
+    result[: min(len(values), length - 1)] = np.nan
+    tails = np.zeros(length + 1)
+    for base in range(0, len(values), length):
+        size = min(length, len(values) - base)
+        total = 0.0
+        if base == 0:
+            for inside in range(size):
                 total += values[inside]
+            if size == length:
+                result[length - 1] = total / divisor
         else:
-            total += values[row] - values[row - length]
-        if row >= length - 1:
-            result[row] = total / length
+            for inside in range(size):
+                total += values[base + inside]
+                result[base + inside] = (tails[inside + 1] + total) / divisor
+        if size == length:
+            total = 0.0
+            for inside in range(length - 1, 0, -1):
+                total += values[base + inside]
+                tails[inside] = total
     return result
 
 
 @kernel
 def _smooth(values: FloatColumn, length: int, weight: float) -> FloatColumn:
-    result = np.full(len(values), np.nan)
+    # Eight bars from one state: the sum of the new bars does not wait for the state, which shortens the chain.
+    result = np.empty(len(values))
+    result[: min(len(values), length - 1)] = np.nan
     if len(values) < length:
         return result
     total = 0.0
     for row in range(length):
         total += values[row]
-    average = total / length
-    result[length - 1] = average
-    for row in range(length, len(values)):
-        average += weight * (values[row] - average)
-        result[row] = average
-    return result
-
-
-@kernel
-def _rma(values: FloatColumn, length: int) -> FloatColumn:
-    result = np.full(len(values), np.nan)
-    if len(values) < length:
-        return result
-    total = 0.0
-    for row in range(length):
-        total += values[row]
-    average = total / length
-    result[length - 1] = average
-    for row in range(length, len(values)):
-        average = (average * (length - 1) + values[row]) / length
-        result[row] = average
+    state = total / length
+    result[length - 1] = state
+    decay = 1.0 - weight
+    powers = decay ** np.arange(1, 9)
+    for base in range(length, len(values), 8):
+        fresh = 0.0
+        average = state
+        for inside in range(min(8, len(values) - base)):
+            fresh = decay * fresh + weight * values[base + inside]
+            average = powers[inside] * state + fresh
+            result[base + inside] = average
+        state = average
     return result
 
 
 @kernel
 def _wma(values: FloatColumn, length: int) -> FloatColumn:
-    result = np.full(len(values), np.nan)
+    # Weighted tails of the block before, built backwards, and the weighted head of this block: sums only, no drift.
+    result = np.empty(len(values))
+    result[: min(len(values), length - 1)] = np.nan
     divisor = length * (length + 1) / 2
-    total = 0.0
-    weighted = 0.0
-    for row in range(length - 1, len(values)):
-        if row % length == length - 1:
+    tails = np.zeros(length + 1)
+    for base in range(0, len(values), length):
+        size = min(length, len(values) - base)
+        total = 0.0
+        ordered = 0.0
+        for inside in range(size):
+            total += values[base + inside]
+            ordered += (inside + 1) * values[base + inside]
+            if base > 0 or inside == length - 1:
+                result[base + inside] = (tails[inside] + ordered + (length - inside - 1) * total) / divisor
+        if size == length:
             total = 0.0
-            weighted = 0.0
-            for age in range(length):
-                total += values[row - age]
-                weighted += (length - age) * values[row - age]
-        else:
-            weighted += length * values[row] - total
-            total += values[row] - values[row - length]
-        result[row] = weighted / divisor
+            for inside in range(length - 1, 0, -1):
+                total += values[base + inside]
+                tails[inside - 1] = tails[inside] + total
     return result
 
 
 @kernel
-def _rolling_sum(values: FloatColumn, length: int) -> FloatColumn:
-    result = np.full(len(values), np.nan)
-    total = 0.0
-    for row in range(length - 1, len(values)):
-        if row % length == length - 1:
-            total = 0.0
-            for inside in range(row - length + 1, row + 1):
-                total += values[inside]
+def _ema_chain(values: FloatColumn, length: int, depth: int) -> FloatColumn:
+    # DEMA (depth 2) and TEMA (depth 3): the averages of averages in one pass, each seeded once it has `length` values.
+    result = np.empty(len(values))
+    result[: min(len(values), depth * (length - 1))] = np.nan
+    weight = 2.0 / (length + 1)
+    first = 0.0
+    second = 0.0
+    third = 0.0
+    for row in range(len(values)):
+        if row < length:
+            first += values[row] / length
         else:
-            total += values[row] - values[row - length]
+            first += weight * (values[row] - first)
+        if row < length - 1:
+            continue
+        if row < 2 * length - 1:
+            second += first / length
+        else:
+            second += weight * (first - second)
+        if row < 2 * length - 2:
+            continue
+        if depth == 2:
+            result[row] = 2.0 * first - second
+            continue
+        if row < 3 * length - 2:
+            third += second / length
+        else:
+            third += weight * (second - third)
+        if row >= 3 * length - 3:
+            result[row] = 3.0 * first - 3.0 * second + third
+    return result
+
+
+@kernel
+def _kama(values: FloatColumn, length: int, fast: int, slow: int) -> FloatColumn:
+    result = np.full(len(values), np.nan)
+    if len(values) <= length:
+        return result
+    quickest = 2.0 / (fast + 1)
+    slowest = 2.0 / (slow + 1)
+    path = 0.0
+    average = values[length - 1]
+    until_fresh = 0
+    for row in range(length, len(values)):
+        if until_fresh == 0:
+            # A fresh sum once a window keeps rounding errors from piling up.
+            path = 0.0
+            for inside in range(row - length + 1, row + 1):
+                path += abs(values[inside] - values[inside - 1])
+            until_fresh = length
+        else:
+            path += abs(values[row] - values[row - 1]) - abs(values[row - length] - values[row - length - 1])
+        until_fresh -= 1
+        moved = abs(values[row] - values[row - length])
+        efficiency = 1.0 if path <= moved else moved / path
+        rate = efficiency * (quickest - slowest) + slowest
+        average += rate * rate * (values[row] - average)
+        result[row] = average
+    return result
+
+
+@kernel
+def _weighted(values: FloatColumn, weights: FloatColumn) -> FloatColumn:
+    result = np.full(len(values), np.nan)
+    for row in range(len(weights) - 1, len(values)):
+        total = 0.0
+        for inside in range(len(weights)):
+            total += weights[inside] * values[row - len(weights) + 1 + inside]
         result[row] = total
     return result
 
@@ -110,7 +172,7 @@ def _rolling_sum(values: FloatColumn, length: int) -> FloatColumn:
 )
 def sma(source: FloatColumn, length: int) -> FloatColumn:
     """Average the last `length` values (shape (n,); NaN before; TradingView Pine reference, ta.sma)."""
-    return over_valid(_sma, (source,), length)
+    return over_valid(_window_sums, (source,), length, float(length))
 
 
 @native(
@@ -142,7 +204,7 @@ def ema(source: FloatColumn, length: int) -> FloatColumn:
 )
 def rma(source: FloatColumn, length: int) -> FloatColumn:
     """Average as Wilder does, SMA seed (shape (n,); NaN before; TradingView, ta.rma)."""
-    return over_valid(_rma, (source,), length)
+    return over_valid(_smooth, (source,), length, 1.0 / length)
 
 
 @native(
@@ -174,30 +236,80 @@ def wma(source: FloatColumn, length: int) -> FloatColumn:
 )
 def rolling_sum(source: FloatColumn, length: int) -> FloatColumn:
     """Sum the last `length` values (shape (n,); NaN before; TradingView, math.sum)."""
-    return over_valid(_rolling_sum, (source,), length)
+    return over_valid(_window_sums, (source,), length, 1.0)
 
 
-composite(
+@native(
     Indicator(
         "dema",
         "averages",
         (SOURCE, period()),
         "Double exponential moving average.",
         "Mulloy 1994, Technical Analysis of Stocks and Commodities 12:1",
-        expansion="2 * ema(source, period) - ema(ema(source, period), period)",
+        "2 * ema(source, period) - ema(ema(source, period), period)",
+        warmup="2 * (period - 1)",
     )
 )
-composite(
+def dema(source: FloatColumn, length: int) -> FloatColumn:
+    """Return the double exponential average (shape (n,); NaN before; Mulloy 1994)."""
+    return over_valid(_ema_chain, (source,), length, 2)
+
+
+@native(
     Indicator(
         "tema",
         "averages",
         (SOURCE, period()),
         "Triple exponential moving average.",
         "Mulloy 1994, Technical Analysis of Stocks and Commodities 12:1",
-        expansion="3 * ema(source, period) - 3 * ema(ema(source, period), period)"
-        " + ema(ema(ema(source, period), period), period)",
+        "3 * ema(source, period) - 3 * ema(ema(source, period), period) + ema(ema(ema(source, period), period), period)",
+        warmup="3 * (period - 1)",
     )
 )
+def tema(source: FloatColumn, length: int) -> FloatColumn:
+    """Return the triple exponential average (shape (n,); NaN before; Mulloy 1994)."""
+    return over_valid(_ema_chain, (source,), length, 3)
+
+
+@native(
+    Indicator(
+        "kama",
+        "averages",
+        (SOURCE, period(10), period(2, "fast"), period(30, "slow")),
+        "Kaufman's adaptive moving average: quick in a straight market, slow in a choppy one.",
+        "Kaufman 1995, Smarter Trading; seeded as TA-Lib does, with the value before the first",
+        "previous + (efficiency * (2/(fast+1) - 2/(slow+1)) + 2/(slow+1)) ** 2 * (source - previous),"
+        " efficiency = abs(source - source[period]) / sum(abs(change(source)), period)",
+        warmup="period",
+    )
+)
+def kama(source: FloatColumn, length: int, fast: int, slow: int) -> FloatColumn:
+    """Return Kaufman's adaptive average (shape (n,); NaN for the first `length` bars; Kaufman 1995)."""
+    return over_valid(_kama, (source,), length, fast, slow)
+
+
+@native(
+    Indicator(
+        "alma",
+        "averages",
+        (
+            SOURCE,
+            period(9, maximum=MAX_SLOW_PERIOD),
+            Parameter("offset", "constant", 0.85, 0.0, 1.0),
+            Parameter("sigma", "constant", 6.0, 0.1, 100.0),
+        ),
+        "Arnaud Legoux moving average: Gaussian weights centred near the newest bar.",
+        _PINE.format("alma"),
+        "sum(weight * value) / sum(weight), weight = exp(-(i - offset * (period - 1)) ** 2 / (2 * (period / sigma) ** 2))",
+        warmup="period - 1",
+    )
+)
+def alma(source: FloatColumn, length: int, offset: float, sigma: float) -> FloatColumn:
+    """Return the Gaussian-weighted average (shape (n,); NaN before; TradingView, ta.alma)."""
+    weights = np.exp(-((np.arange(length) - offset * (length - 1)) ** 2) / (2 * (length / sigma) ** 2))
+    return over_valid(lambda values: _weighted(values, weights / weights.sum()), (source,))
+
+
 composite(
     Indicator(
         "hma",
@@ -216,5 +328,25 @@ composite(
         "Volume-weighted moving average.",
         _PINE.format("vwma"),
         expansion="sma(source * volume, period) / sma(volume, period)",
+    )
+)
+composite(
+    Indicator(
+        "trima",
+        "averages",
+        (SOURCE, period()),
+        "Triangular moving average: the middle of the window weighs most.",
+        "simple average of a simple average",
+        expansion="sma(sma(source, ceil((period + 1) / 2)), floor((period + 1) / 2))",
+    )
+)
+composite(
+    Indicator(
+        "zlema",
+        "averages",
+        (SOURCE, period()),
+        "Zero-lag exponential average: the EMA of the value plus what it gained over half the period.",
+        "Ehlers and Way 2010, Technical Analysis of Stocks and Commodities",
+        expansion="ema(2 * source - source[floor((period - 1) / 2)], period)",
     )
 )

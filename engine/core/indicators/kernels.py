@@ -52,9 +52,9 @@ def over_valid(run: Callable[..., FloatColumn], columns: tuple[FloatColumn, ...]
     Bars that are na are skipped whole, as TradingView's `ta.*` functions do: a leading gap moves the seed, and a gap
     in the middle leaves the state as it was.
     """
-    missing = functools.reduce(np.logical_or, [np.isnan(column) for column in columns])
-    if not missing.any():
+    if all(_whole(column) for column in columns):
         return run(*(np.ascontiguousarray(column) for column in columns), *constants)
+    missing = functools.reduce(np.logical_or, [np.isnan(column) for column in columns])
     result = np.full(len(missing), np.nan)
     present = np.flatnonzero(~missing)
     if len(present) == 0:
@@ -65,3 +65,24 @@ def over_valid(run: Callable[..., FloatColumn], columns: tuple[FloatColumn, ...]
     else:
         result[present] = run(*(np.ascontiguousarray(column[present]) for column in columns), *constants)
     return result
+
+
+def over_valid_together(
+    run: Callable[..., tuple[FloatColumn, ...]], columns: tuple[FloatColumn, ...], *constants: Any
+) -> tuple[FloatColumn, ...]:
+    """Do as `over_valid` does with a kernel that returns several columns."""
+    if all(_whole(column) for column in columns):
+        return run(*(np.ascontiguousarray(column) for column in columns), *constants)
+    missing = functools.reduce(np.logical_or, [np.isnan(column) for column in columns])
+    present = np.flatnonzero(~missing)
+    found = run(*(np.ascontiguousarray(column[present]) for column in columns), *constants)
+    results = tuple(np.full(len(missing), np.nan) for _ in found)
+    for result, values in zip(results, found, strict=True):
+        result[present] = values
+    return results
+
+
+def _whole(column: FloatColumn) -> bool:
+    # A NaN makes the sum NaN; an overflow may do so too, and then the slow way finds that nothing is missing.
+    with np.errstate(all="ignore"):
+        return not np.isnan(column.sum())

@@ -5,51 +5,99 @@ from __future__ import annotations
 import numpy as np
 
 from engine.core.candles import FloatColumn
-from engine.core.indicators.kernels import kernel, over_valid
+from engine.core.indicators.kernels import kernel, over_valid, over_valid_together
 from engine.core.indicators.registry import SOURCE, Indicator, Parameter, composite, native, period
 
 
 @kernel
 def _true_range(high: FloatColumn, low: FloatColumn, close: FloatColumn) -> FloatColumn:
     result = np.empty(len(high))
-    for row in range(len(high)):
-        span = high[row] - low[row]
-        if row > 0:
-            span = max(span, abs(high[row] - close[row - 1]), abs(low[row] - close[row - 1]))
-        result[row] = span
+    if len(high):
+        result[0] = high[0] - low[0]
+    for row in range(1, len(high)):
+        # The same as the largest of the three distances, in a form that needs no branch.
+        top = high[row] if high[row] > close[row - 1] else close[row - 1]
+        bottom = low[row] if low[row] < close[row - 1] else close[row - 1]
+        result[row] = top - bottom
     return result
 
 
 @kernel
-def _stdev(values: FloatColumn, length: int) -> FloatColumn:
-    # Sums of differences to a value of the window: no cancellation, started afresh once a window against drift.
-    result = np.full(len(values), np.nan)
-    origin = 0.0
-    total = 0.0
-    squares = 0.0
+def _atr(high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int) -> FloatColumn:
+    result = np.empty(len(high))
+    result[: min(len(high), length - 1)] = np.nan
+    if len(high) < length:
+        return result
+    state = high[0] - low[0]
+    for row in range(1, length):
+        state += max(high[row], close[row - 1]) - min(low[row], close[row - 1])
+    state /= length
+    result[length - 1] = state
+    weight = 1.0 / length
+    decay = 1.0 - weight
+    powers = decay ** np.arange(1, 9)
+    for base in range(length, len(high), 8):
+        fresh = 0.0
+        average = state
+        for inside in range(min(8, len(high) - base)):
+            row = base + inside
+            top = high[row] if high[row] > close[row - 1] else close[row - 1]
+            bottom = low[row] if low[row] < close[row - 1] else close[row - 1]
+            fresh = decay * fresh + weight * (top - bottom)
+            average = powers[inside] * state + fresh
+            result[row] = average
+        state = average
+    return result
+
+
+@kernel
+def _bands(
+    values: FloatColumn, length: int, mean_weight: float, upper_weight: float, lower_weight: float
+) -> tuple[FloatColumn, FloatColumn, FloatColumn]:
+    # Returns upper_weight, 0 and lower_weight deviations from mean_weight means. Sums are of differences to the value
+    # before the block: no cancellation, and, being the tail of one block and the head of the next, no drift.
+    rows = len(values)
+    upper = np.empty(rows)
+    middle = np.empty(rows if mean_weight > 0.0 else 0)
+    lower = np.empty(rows if lower_weight != 0.0 else 0)
+    tails = np.zeros(length + 1)
+    square_tails = np.zeros(length + 1)
     equal = 0
-    for row in range(len(values)):
-        equal = equal + 1 if row > 0 and values[row] == values[row - 1] else 1
-        if row < length - 1:
-            continue
-        if row % length == length - 1:
-            origin = values[row]
+    previous = np.nan
+    for base in range(0, rows, length):
+        size = min(length, rows - base)
+        origin = values[0] if base == 0 else values[base - 1]
+        if base > 0:
             total = 0.0
             squares = 0.0
-            for inside in range(row - length + 1, row + 1):
-                difference = values[inside] - origin
+            for inside in range(length - 1, 0, -1):
+                difference = values[base - length + inside] - origin
                 total += difference
                 squares += difference * difference
-        else:
-            added = values[row] - origin
-            removed = values[row - length] - origin
-            total += added - removed
-            squares += added * added - removed * removed
-        if equal >= length:
-            result[row] = 0.0
-        else:
-            result[row] = np.sqrt(max(squares - total * total / length, 0.0) / length)
-    return result
+                tails[inside] = total
+                square_tails[inside] = squares
+        total = 0.0
+        squares = 0.0
+        for inside in range(size):
+            row = base + inside
+            value = values[row]
+            equal = equal + 1 if value == previous else 1
+            previous = value
+            difference = value - origin
+            total += difference
+            squares += difference * difference
+            mean = (tails[inside + 1] + total) / length
+            variance = (square_tails[inside + 1] + squares) / length - mean * mean
+            deviation = np.sqrt(variance) if variance > 0.0 and equal < length else 0.0
+            if row < length - 1:
+                deviation = np.nan
+            mean = mean_weight * (origin + mean) if row >= length - 1 else np.nan
+            upper[row] = mean + upper_weight * deviation
+            if mean_weight > 0.0:
+                middle[row] = mean
+            if lower_weight != 0.0:
+                lower[row] = mean + lower_weight * deviation
+    return upper, middle, lower
 
 
 @native(
@@ -81,17 +129,44 @@ def true_range(high: FloatColumn, low: FloatColumn, close: FloatColumn) -> Float
 )
 def stdev(source: FloatColumn, length: int) -> FloatColumn:
     """Return the population standard deviation of the window (shape (n,); NaN before; TradingView, ta.stdev)."""
-    return over_valid(_stdev, (source,), length)
+    return over_valid(lambda values: _bands(values, length, 0.0, 1.0, 0.0)[0], (source,))
 
 
-composite(
+@native(
     Indicator(
         "atr",
         "volatility",
         (period(14),),
         "Average true range in price units.",
         "TradingView Pine reference, ta.atr; Wilder 1978",
-        expansion="rma(tr(), period)",
+        "rma(tr(), period)",
+        warmup="period - 1",
+        inputs=("high", "low", "close"),
+    )
+)
+def atr(high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int) -> FloatColumn:
+    """Return the average true range in price units (shape (n,); NaN before; TradingView, ta.atr)."""
+    return over_valid(_atr, (high, low, close), length)
+
+
+composite(
+    Indicator(
+        "natr",
+        "volatility",
+        (period(14),),
+        "Average true range in percent of the close.",
+        "normalised ATR, as in TA-Lib (NATR)",
+        expansion="100 * atr(period) / close",
+    )
+)
+composite(
+    Indicator(
+        "variance",
+        "volatility",
+        (SOURCE, period()),
+        "Variance of the population.",
+        "TradingView Pine reference, ta.variance",
+        expansion="stdev(source, period) ** 2",
     )
 )
 composite(
@@ -107,36 +182,72 @@ composite(
 
 _BANDS = (SOURCE, period(20), Parameter("multiplier", "constant", 2.0, 0.0, 100.0))
 _BOLLINGER = "Bollinger; TradingView Pine reference, ta.bb"
-composite(
+_BAND_NAMES = ("bb_upper", "bb_middle", "bb_lower")
+
+
+def _all_bands(source: FloatColumn, length: int, multiplier: float) -> tuple[FloatColumn, ...]:
+    # A multiplier of zero leaves nothing below the middle to compute.
+    if multiplier == 0.0:
+        middle = bb_upper(source, length, multiplier)
+        return middle, middle, middle
+    return over_valid_together(_bands, (source,), length, 1.0, multiplier, -multiplier)
+
+
+@native(
     Indicator(
         "bb_upper",
         "volatility",
         _BANDS,
         "Upper Bollinger band.",
         _BOLLINGER,
-        expansion="sma(source, period) + multiplier * stdev(source, period)",
+        "sma(source, period) + multiplier * stdev(source, period)",
+        warmup="period - 1",
+        siblings=_BAND_NAMES,
+        together=_all_bands,
     )
 )
-composite(
+def bb_upper(source: FloatColumn, length: int, multiplier: float) -> FloatColumn:
+    """Return the upper Bollinger band (shape (n,); NaN before; TradingView, ta.bb)."""
+    return over_valid(lambda values: _bands(values, length, 1.0, multiplier, 0.0)[0], (source,))
+
+
+@native(
     Indicator(
         "bb_middle",
         "volatility",
         _BANDS,
         "Middle Bollinger band (`multiplier` is accepted and not needed).",
         _BOLLINGER,
-        expansion="sma(source, period)",
+        "sma(source, period)",
+        warmup="period - 1",
+        siblings=_BAND_NAMES,
+        together=_all_bands,
     )
 )
-composite(
+def bb_middle(source: FloatColumn, length: int, multiplier: float) -> FloatColumn:
+    """Return the middle Bollinger band (shape (n,); NaN before; TradingView, ta.bb)."""
+    del multiplier
+    return bb_upper(source, length, 0.0)
+
+
+@native(
     Indicator(
         "bb_lower",
         "volatility",
         _BANDS,
         "Lower Bollinger band.",
         _BOLLINGER,
-        expansion="sma(source, period) - multiplier * stdev(source, period)",
+        "sma(source, period) - multiplier * stdev(source, period)",
+        warmup="period - 1",
+        siblings=_BAND_NAMES,
+        together=_all_bands,
     )
 )
+def bb_lower(source: FloatColumn, length: int, multiplier: float) -> FloatColumn:
+    """Return the lower Bollinger band (shape (n,); NaN before; TradingView, ta.bb)."""
+    return over_valid(lambda values: _bands(values, length, 1.0, -multiplier, 0.0)[0], (source,))
+
+
 composite(
     Indicator(
         "bb_width",
@@ -188,5 +299,80 @@ composite(
         "Lower Keltner line: EMA minus a multiple of the EMA of the true range.",
         _KELTNER,
         expansion="ema(source, period) - multiplier * ema(tr(), period)",
+    )
+)
+
+_YEAR = Parameter("bars_per_year", "constant", 365.0, 1.0, 1_000_000.0)
+_LOG_RANGE = "log(high / low)"
+composite(
+    Indicator(
+        "historical_volatility",
+        "volatility",
+        (period(20), _YEAR),
+        "Annualised deviation of the close's logarithmic returns, in percent; `bars_per_year` of the interval in use.",
+        "TradingView built-in indicator Historical Volatility (population deviation)",
+        expansion="100 * stdev(log(close / close[1]), period) * sqrt(bars_per_year)",
+    )
+)
+composite(
+    Indicator(
+        "parkinson_volatility",
+        "volatility",
+        (period(20), _YEAR),
+        "Annualised volatility in percent from highs and lows.",
+        "Parkinson 1980, Journal of Business 53:1",
+        expansion=f"100 * sqrt(bars_per_year * sma({_LOG_RANGE} ** 2, period) / (4 * log(2)))",
+    )
+)
+composite(
+    Indicator(
+        "garman_klass_volatility",
+        "volatility",
+        (period(20), _YEAR),
+        "Annualised volatility in percent from all four prices of a bar.",
+        "Garman and Klass 1980, Journal of Business 53:1",
+        expansion="100 * sqrt(bars_per_year * max(0, sma("
+        f"0.5 * {_LOG_RANGE} ** 2 - (2 * log(2) - 1) * log(close / open) ** 2, period)))",
+    )
+)
+composite(
+    Indicator(
+        "rogers_satchell_volatility",
+        "volatility",
+        (period(20), _YEAR),
+        "Annualised volatility in percent from all four prices; not disturbed by a trend.",
+        "Rogers and Satchell 1991, Annals of Applied Probability 1:4",
+        expansion="100 * sqrt(bars_per_year * max(0, sma(log(high / close) * log(high / open)"
+        " + log(low / close) * log(low / open), period)))",
+    )
+)
+composite(
+    Indicator(
+        "choppiness",
+        "volatility",
+        (period(14, minimum=2),),
+        "Choppiness index, 0 to 100: high in a sideways market, low in a trend.",
+        "Dreiss; TradingView built-in indicator Choppiness Index",
+        expansion="100 * log(sum(tr(), period) / (highest(high, period) - lowest(low, period))) / log(period)",
+    )
+)
+composite(
+    Indicator(
+        "ulcer_index",
+        "volatility",
+        (SOURCE, period(14)),
+        "Root mean square of the percentage drawdown from the highest value of the window.",
+        "Martin and McCann 1989",
+        expansion="sqrt(sma((100 * (source / highest(source, period) - 1)) ** 2, period))",
+    )
+)
+composite(
+    Indicator(
+        "mass_index",
+        "volatility",
+        (period(9), period(25, "bars")),
+        "Mass index: a bulge of the range that warns of a reversal.",
+        "Dorsey 1992; TradingView built-in indicator Mass Index",
+        expansion="sum(ema(high - low, period) / ema(ema(high - low, period), period), bars)",
     )
 )
