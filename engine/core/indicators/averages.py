@@ -1,5 +1,7 @@
 """Moving averages."""
 
+# Kernels choose between two floats by a comparison: min() and max() look for NaN first and are not vectorised.
+
 from __future__ import annotations
 
 import numpy as np
@@ -12,9 +14,8 @@ _PINE = "TradingView Pine reference, ta.{}"
 
 
 @kernel
-def _window_sums(values: FloatColumn, length: int, divisor: float) -> FloatColumn:
+def _window_sums(result: FloatColumn, values: FloatColumn, length: int, divisor: float) -> None:
     # A window is the tail of one block and the head of the next: two short sums, never a difference, so no drift.
-    result = np.empty(len(values))
     result[: min(len(values), length - 1)] = np.nan
     tails = np.zeros(length + 1)
     for base in range(0, len(values), length):
@@ -34,16 +35,14 @@ def _window_sums(values: FloatColumn, length: int, divisor: float) -> FloatColum
             for inside in range(length - 1, 0, -1):
                 total += values[base + inside]
                 tails[inside] = total
-    return result
 
 
 @kernel
-def _smooth(values: FloatColumn, length: int, weight: float) -> FloatColumn:
+def _smooth(result: FloatColumn, values: FloatColumn, length: int, weight: float) -> None:
     # Eight bars from one state: the sum of the new bars does not wait for the state, which shortens the chain.
-    result = np.empty(len(values))
     result[: min(len(values), length - 1)] = np.nan
     if len(values) < length:
-        return result
+        return
     total = 0.0
     for row in range(length):
         total += values[row]
@@ -59,13 +58,11 @@ def _smooth(values: FloatColumn, length: int, weight: float) -> FloatColumn:
             average = powers[inside] * state + fresh
             result[base + inside] = average
         state = average
-    return result
 
 
 @kernel
-def _wma(values: FloatColumn, length: int) -> FloatColumn:
+def _wma(result: FloatColumn, values: FloatColumn, length: int) -> None:
     # Weighted tails of the block before, built backwards, and the weighted head of this block: sums only, no drift.
-    result = np.empty(len(values))
     result[: min(len(values), length - 1)] = np.nan
     divisor = length * (length + 1) / 2
     tails = np.zeros(length + 1)
@@ -83,13 +80,11 @@ def _wma(values: FloatColumn, length: int) -> FloatColumn:
             for inside in range(length - 1, 0, -1):
                 total += values[base + inside]
                 tails[inside - 1] = tails[inside] + total
-    return result
 
 
 @kernel
-def _ema_chain(values: FloatColumn, length: int, depth: int) -> FloatColumn:
+def _ema_chain(result: FloatColumn, values: FloatColumn, length: int, depth: int) -> None:
     # DEMA (depth 2) and TEMA (depth 3): the averages of averages in one pass, each seeded once it has `length` values.
-    result = np.empty(len(values))
     result[: min(len(values), depth * (length - 1))] = np.nan
     weight = 2.0 / (length + 1)
     first = 0.0
@@ -117,14 +112,13 @@ def _ema_chain(values: FloatColumn, length: int, depth: int) -> FloatColumn:
             third += weight * (second - third)
         if row >= 3 * length - 3:
             result[row] = 3.0 * first - 3.0 * second + third
-    return result
 
 
 @kernel
-def _kama(values: FloatColumn, length: int, fast: int, slow: int) -> FloatColumn:
-    result = np.full(len(values), np.nan)
+def _kama(result: FloatColumn, values: FloatColumn, length: int, fast: int, slow: int) -> None:
+    result[:] = np.nan
     if len(values) <= length:
-        return result
+        return
     quickest = 2.0 / (fast + 1)
     slowest = 2.0 / (slow + 1)
     path = 0.0
@@ -145,18 +139,16 @@ def _kama(values: FloatColumn, length: int, fast: int, slow: int) -> FloatColumn
         rate = efficiency * (quickest - slowest) + slowest
         average += rate * rate * (values[row] - average)
         result[row] = average
-    return result
 
 
 @kernel
-def _weighted(values: FloatColumn, weights: FloatColumn) -> FloatColumn:
-    result = np.full(len(values), np.nan)
+def _weighted(result: FloatColumn, values: FloatColumn, weights: FloatColumn) -> None:
+    result[:] = np.nan
     for row in range(len(weights) - 1, len(values)):
         total = 0.0
         for inside in range(len(weights)):
             total += weights[inside] * values[row - len(weights) + 1 + inside]
         result[row] = total
-    return result
 
 
 @native(
@@ -307,7 +299,7 @@ def kama(source: FloatColumn, length: int, fast: int, slow: int) -> FloatColumn:
 def alma(source: FloatColumn, length: int, offset: float, sigma: float) -> FloatColumn:
     """Return the Gaussian-weighted average (shape (n,); NaN before; TradingView, ta.alma)."""
     weights = np.exp(-((np.arange(length) - offset * (length - 1)) ** 2) / (2 * (length / sigma) ** 2))
-    return over_valid(lambda values: _weighted(values, weights / weights.sum()), (source,))
+    return over_valid(_weighted, (source,), weights / weights.sum())
 
 
 composite(

@@ -1,5 +1,8 @@
 """Highest and lowest values, and the channels made of them."""
 
+# Kernels choose between two floats by a comparison: min() and max() look for NaN first and are not vectorised.
+# ruff: noqa: FURB136
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,9 +13,8 @@ from engine.core.indicators.registry import SOURCE, Indicator, composite, native
 
 
 @kernel
-def _highest(values: FloatColumn, length: int) -> FloatColumn:
+def _highest(result: FloatColumn, values: FloatColumn, length: int) -> None:
     # A window is the tail of one block and the head of the next (van Herk 1992): three comparisons a bar, any length.
-    result = np.empty(len(values))
     result[: min(len(values), length - 1)] = np.nan
     tails = np.full(length + 1, -np.inf)
     for base in range(0, len(values), length):
@@ -32,12 +34,10 @@ def _highest(values: FloatColumn, length: int) -> FloatColumn:
                 value = values[base + inside]
                 best = value if value > best else best
                 tails[inside] = best
-    return result
 
 
 @kernel
-def _lowest(values: FloatColumn, length: int) -> FloatColumn:
-    result = np.empty(len(values))
+def _lowest(result: FloatColumn, values: FloatColumn, length: int) -> None:
     result[: min(len(values), length - 1)] = np.nan
     tails = np.full(length + 1, np.inf)
     for base in range(0, len(values), length):
@@ -57,7 +57,6 @@ def _lowest(values: FloatColumn, length: int) -> FloatColumn:
                 value = values[base + inside]
                 best = value if value < best else best
                 tails[inside] = best
-    return result
 
 
 @native(

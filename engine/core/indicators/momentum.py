@@ -1,5 +1,8 @@
 """Oscillators and rates of change."""
 
+# Kernels choose between two floats by a comparison: min() and max() look for NaN first and are not vectorised.
+# ruff: noqa: FURB136
+
 from __future__ import annotations
 
 import numpy as np
@@ -11,12 +14,11 @@ from engine.core.indicators.registry import MAX_SLOW_PERIOD, SOURCE, Indicator, 
 
 
 @kernel
-def _rsi(values: FloatColumn, length: int) -> FloatColumn:
+def _rsi(result: FloatColumn, values: FloatColumn, length: int) -> None:
     # Eight bars from one state, as in the averages: the chain of a bar waiting for the last one is the whole cost.
-    result = np.empty(len(values))
     result[: min(len(values), length)] = np.nan
     if len(values) <= length:
-        return result
+        return
     gain = 0.0
     loss = 0.0
     for row in range(1, length + 1):
@@ -44,18 +46,20 @@ def _rsi(values: FloatColumn, length: int) -> FloatColumn:
             result[base + inside] = 100.0 * gained / (gained + lost) if lost != 0.0 else 100.0
         gain = gained
         loss = lost
-    return result
 
 
 @kernel
 def _macd(
-    values: FloatColumn, fast: int, slow: int, signal: int, wanted: int
-) -> tuple[FloatColumn, FloatColumn, FloatColumn]:
-    # `wanted` adds 1 for the line, 2 for its signal, 4 for the difference.
+    line: FloatColumn,
+    trigger: FloatColumn,
+    histogram: FloatColumn,
+    values: FloatColumn,
+    fast: int,
+    slow: int,
+    signal: int,
+) -> None:
+    # A column that is not wanted has no rows.
     rows = len(values)
-    line = np.empty(rows if wanted & 1 else 0)
-    trigger = np.empty(rows if wanted & 2 else 0)
-    histogram = np.empty(rows if wanted & 4 else 0)
     quick = 0.0
     lazy = 0.0
     smooth = 0.0
@@ -82,19 +86,19 @@ def _macd(
             spread = quick - lazy if row >= first else np.nan
             if row >= first:
                 smooth += spread / signal
-        if wanted & 1:
+        if len(line):
             line[row] = spread
-        if wanted & 2:
+        if len(trigger):
             trigger[row] = smooth if row >= settled else np.nan
-        if wanted & 4:
+        if len(histogram):
             histogram[row] = spread - smooth if row >= settled else np.nan
-    return line, trigger, histogram
 
 
 @kernel
-def _place_in_range(high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int, shift: float) -> FloatColumn:
+def _place_in_range(
+    result: FloatColumn, high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int, shift: float
+) -> None:
     # Stochastic and Williams: highest and lowest by blocks (van Herk 1992) and the place between them in one pass.
-    result = np.empty(len(high))
     result[: min(len(high), length - 1)] = np.nan
     top_tails = np.full(length + 1, -np.inf)
     bottom_tails = np.full(length + 1, np.inf)
@@ -121,12 +125,10 @@ def _place_in_range(high: FloatColumn, low: FloatColumn, close: FloatColumn, len
             bottom = bottom_tails[inside + 1] if bottom_tails[inside + 1] < worst else worst
             edge = bottom if shift == 0.0 else top
             result[row] = 100.0 * (close[row] - edge) / (top - bottom) if top > bottom else np.nan
-    return result
 
 
 @kernel
-def _cci(values: FloatColumn, length: int) -> FloatColumn:
-    result = np.empty(len(values))
+def _cci(result: FloatColumn, values: FloatColumn, length: int) -> None:
     result[: min(len(values), length - 1)] = np.nan
     for row in range(length - 1, len(values)):
         total = 0.0
@@ -139,25 +141,21 @@ def _cci(values: FloatColumn, length: int) -> FloatColumn:
         # Rounding leaves a deviation of some 1e-16 of the price in a flat window: that is none.
         flat = deviation <= 1e-14 * length * abs(mean)
         result[row] = np.nan if flat else (values[row] - mean) / (0.015 * deviation / length)
-    return result
 
 
 @kernel
-def _rate_of_change(values: FloatColumn, length: int, relative: int) -> FloatColumn:
-    result = np.empty(len(values))
+def _rate_of_change(result: FloatColumn, values: FloatColumn, length: int, relative: int) -> None:
     result[: min(len(values), length)] = np.nan
     for row in range(length, len(values)):
         change = values[row] - values[row - length]
         if relative == 1:
             change = 100.0 * change / values[row - length] if values[row - length] != 0.0 else np.nan
         result[row] = change
-    return result
 
 
 @kernel
-def _chande(values: FloatColumn, length: int) -> FloatColumn:
+def _chande(result: FloatColumn, values: FloatColumn, length: int) -> None:
     # Both sums by blocks: tails of the block before, head of this one.
-    result = np.empty(len(values))
     result[: min(len(values), length)] = np.nan
     path_tails = np.zeros(length + 1)
     for base in range(1, len(values), length):
@@ -175,12 +173,11 @@ def _chande(values: FloatColumn, length: int) -> FloatColumn:
             if row >= length:
                 whole = path + path_tails[inside + 1]
                 result[row] = 100.0 * (values[row] - values[row - length]) / whole if whole > 0.0 else np.nan
-    return result
 
 
 @kernel
-def _trix(values: FloatColumn, length: int) -> FloatColumn:
-    result = np.full(len(values), np.nan)
+def _trix(result: FloatColumn, values: FloatColumn, length: int) -> None:
+    result[:] = np.nan
     weight = 2.0 / (length + 1)
     first = 0.0
     second = 0.0
@@ -204,15 +201,13 @@ def _trix(values: FloatColumn, length: int) -> FloatColumn:
         previous = third
         third += weight * (second - third)
         result[row] = 100.0 * (third - previous) / previous if previous != 0.0 else np.nan
-    return result
 
 
 @kernel
 def _ultimate(
-    high: FloatColumn, low: FloatColumn, close: FloatColumn, short: int, middle: int, long: int
-) -> FloatColumn:
+    result: FloatColumn, high: FloatColumn, low: FloatColumn, close: FloatColumn, short: int, middle: int, long: int
+) -> None:
     rows = len(high)
-    result = np.empty(rows)
     longest = max(short, middle, long)
     result[: min(rows, longest)] = np.nan
     pressure = np.zeros(3)
@@ -247,13 +242,11 @@ def _ultimate(
                 )
             else:
                 result[row] = np.nan
-    return result
 
 
 @kernel
-def _fisher(values: FloatColumn) -> FloatColumn:
+def _fisher(result: FloatColumn, values: FloatColumn) -> None:
     # Takes the place in the range, 0 to 100.
-    result = np.empty(len(values))
     value = 0.0
     transformed = 0.0
     for row in range(len(values)):
@@ -264,12 +257,11 @@ def _fisher(values: FloatColumn) -> FloatColumn:
             value = -0.999
         transformed = 0.5 * np.log((1.0 + value) / (1.0 - value)) + 0.5 * transformed
         result[row] = transformed
-    return result
 
 
 @kernel
-def _mean_deviation(values: FloatColumn, length: int) -> FloatColumn:
-    result = np.full(len(values), np.nan)
+def _mean_deviation(result: FloatColumn, values: FloatColumn, length: int) -> None:
+    result[:] = np.nan
     for row in range(length - 1, len(values)):
         total = 0.0
         for inside in range(row - length + 1, row + 1):
@@ -279,7 +271,6 @@ def _mean_deviation(values: FloatColumn, length: int) -> FloatColumn:
         for inside in range(row - length + 1, row + 1):
             deviation += abs(values[inside] - mean)
         result[row] = deviation / length
-    return result
 
 
 @native(
@@ -321,7 +312,7 @@ _MACD_NAMES = ("macd", "macd_signal", "macd_hist")
 
 
 def _macd_lines(source: FloatColumn, fast: int, slow: int, signal: int) -> tuple[FloatColumn, ...]:
-    return over_valid_together(_macd, (source,), fast, slow, signal, 7)
+    return over_valid_together(_macd, (source,), (0, 1, 2), fast, slow, signal)
 
 
 @native(
@@ -339,7 +330,7 @@ def _macd_lines(source: FloatColumn, fast: int, slow: int, signal: int) -> tuple
 )
 def macd(source: FloatColumn, fast: int, slow: int, signal: int) -> FloatColumn:
     """Return the MACD line in price units (shape (n,); NaN before; TradingView, ta.macd)."""
-    return over_valid(lambda values: _macd(values, fast, slow, signal, 1)[0], (source,))
+    return over_valid_together(_macd, (source,), (0,), fast, slow, signal)[0]
 
 
 @native(
@@ -357,7 +348,7 @@ def macd(source: FloatColumn, fast: int, slow: int, signal: int) -> FloatColumn:
 )
 def macd_signal(source: FloatColumn, fast: int, slow: int, signal: int) -> FloatColumn:
     """Return the signal line in price units (shape (n,); NaN before; TradingView, ta.macd)."""
-    return over_valid(lambda values: _macd(values, fast, slow, signal, 2)[1], (source,))
+    return over_valid_together(_macd, (source,), (1,), fast, slow, signal)[0]
 
 
 @native(
@@ -375,7 +366,7 @@ def macd_signal(source: FloatColumn, fast: int, slow: int, signal: int) -> Float
 )
 def macd_hist(source: FloatColumn, fast: int, slow: int, signal: int) -> FloatColumn:
     """Return the MACD histogram in price units (shape (n,); NaN before; TradingView, ta.macd)."""
-    return over_valid(lambda values: _macd(values, fast, slow, signal, 4)[2], (source,))
+    return over_valid_together(_macd, (source,), (2,), fast, slow, signal)[0]
 
 
 _STOCHASTIC = "Lane; TradingView Pine reference, ta.stoch"

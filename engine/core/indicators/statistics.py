@@ -1,5 +1,7 @@
 """Lines fitted to a window, and the rank of a value in it."""
 
+# Kernels choose between two floats by a comparison: min() and max() look for NaN first and are not vectorised.
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,10 +12,9 @@ from engine.core.indicators.registry import MAX_SLOW_PERIOD, SOURCE, Indicator, 
 
 
 @kernel
-def _fit(values: FloatColumn, length: int, wanted: int) -> FloatColumn:
+def _fit(result: FloatColumn, values: FloatColumn, length: int, wanted: int) -> None:
     # Sums of a window as tails of the block before and head of this one, of differences to the value before the block:
     # no cancellation, no drift. `wanted`: 0 the end of the line, 1 its slope, 2 its share of the variance.
-    result = np.empty(len(values))
     result[: min(len(values), length - 1)] = np.nan
     tails = np.zeros(length + 1)
     ordered_tails = np.zeros(length + 1)
@@ -62,12 +63,10 @@ def _fit(values: FloatColumn, length: int, wanted: int) -> FloatColumn:
                 variance = squares + square_tails[inside + 1] - whole * mean
                 flat = equal >= length or variance <= 0.0
                 result[base + inside] = np.nan if flat else min(shared * shared / (spread * variance), 1.0)
-    return result
 
 
 @kernel
-def _rank(values: FloatColumn, length: int) -> FloatColumn:
-    result = np.empty(len(values))
+def _rank(result: FloatColumn, values: FloatColumn, length: int) -> None:
     result[: min(len(values), length)] = np.nan
     for row in range(length, len(values)):
         below = 0
@@ -75,7 +74,6 @@ def _rank(values: FloatColumn, length: int) -> FloatColumn:
             if values[inside] <= values[row]:
                 below += 1
         result[row] = 100.0 * below / length
-    return result
 
 
 _LINE = "least squares of `period` values on the bar number"

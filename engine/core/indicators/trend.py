@@ -1,5 +1,8 @@
 """Trend strength and trend-following stops."""
 
+# Kernels choose between two floats by a comparison: min() and max() look for NaN first and are not vectorised.
+# ruff: noqa: FURB136
+
 from __future__ import annotations
 
 import numpy as np
@@ -12,11 +15,17 @@ from engine.core.indicators.volatility import atr
 
 @kernel
 def _directional(
-    high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int, smoothing: int, wanted: int
-) -> FloatColumn:
+    result: FloatColumn,
+    high: FloatColumn,
+    low: FloatColumn,
+    close: FloatColumn,
+    length: int,
+    smoothing: int,
+    wanted: int,
+) -> None:
     # Movement and range start at the second bar, where a previous one exists (TradingView, ta.dmi).
     # `wanted`: 1 the rising side, -1 the falling side, 0 the average of their distance.
-    result = np.full(len(high), np.nan)
+    result[:] = np.nan
     upward = 0.0
     downward = 0.0
     span = 0.0
@@ -56,12 +65,13 @@ def _directional(
             if span > 0.0:
                 value = 100.0 * (upward if wanted == 1 else downward) / span
             result[row] = value
-    return result
 
 
 @kernel
-def _supertrend(middle: FloatColumn, close: FloatColumn, width: FloatColumn, direction_only: int) -> FloatColumn:
-    result = np.full(len(middle), np.nan)
+def _supertrend(
+    result: FloatColumn, middle: FloatColumn, close: FloatColumn, width: FloatColumn, direction_only: int
+) -> None:
+    result[:] = np.nan
     upper = 0.0
     lower = 0.0
     falling = True
@@ -80,7 +90,6 @@ def _supertrend(middle: FloatColumn, close: FloatColumn, width: FloatColumn, dir
             result[row] = -1.0 if falling else 1.0
         else:
             result[row] = upper if falling else lower
-    return result
 
 
 _DMI = "Wilder 1978; TradingView Pine reference, ta.dmi"
@@ -138,9 +147,8 @@ def adx(high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int, sm
 
 
 @kernel
-def _bars_since_extreme(values: FloatColumn, length: int, sign: float) -> FloatColumn:
+def _bars_since_extreme(result: FloatColumn, values: FloatColumn, length: int, sign: float) -> None:
     # Of equal extremes the latest counts. The one kept falls out of the window rarely, so the search is short.
-    result = np.empty(len(values))
     result[: min(len(values), length)] = np.nan
     rows = np.empty(max(len(values), 1), np.int64)
     head = 0
@@ -155,16 +163,21 @@ def _bars_since_extreme(values: FloatColumn, length: int, sign: float) -> FloatC
             head += 1
         if row >= length:
             result[row] = row - rows[head]
-    return result
 
 
 @kernel
 def _parabolic(
-    high: FloatColumn, low: FloatColumn, close: FloatColumn, start: float, increment: float, maximum: float
-) -> FloatColumn:
-    result = np.full(len(high), np.nan)
+    result: FloatColumn,
+    high: FloatColumn,
+    low: FloatColumn,
+    close: FloatColumn,
+    start: float,
+    increment: float,
+    maximum: float,
+) -> None:
+    result[:] = np.nan
     if len(high) < 2:
-        return result
+        return
     rising = close[1] > close[0]
     extreme = high[1] if rising else low[1]
     stop = low[0] if rising else high[0]
@@ -190,7 +203,6 @@ def _parabolic(
         else:
             stop = max(stop, high[row - 1], high[max(row - 2, 0)])
         result[row] = stop
-    return result
 
 
 _AROON = "Chande 1995; TradingView built-in indicator Aroon"

@@ -1,5 +1,8 @@
 """Ranges, deviations and the bands made of them."""
 
+# Kernels choose between two floats by a comparison: min() and max() look for NaN first and are not vectorised.
+# ruff: noqa: FURB136
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,8 +13,7 @@ from engine.core.indicators.registry import SOURCE, Indicator, Parameter, compos
 
 
 @kernel
-def _true_range(high: FloatColumn, low: FloatColumn, close: FloatColumn) -> FloatColumn:
-    result = np.empty(len(high))
+def _true_range(result: FloatColumn, high: FloatColumn, low: FloatColumn, close: FloatColumn) -> None:
     if len(high):
         result[0] = high[0] - low[0]
     for row in range(1, len(high)):
@@ -19,15 +21,13 @@ def _true_range(high: FloatColumn, low: FloatColumn, close: FloatColumn) -> Floa
         top = high[row] if high[row] > close[row - 1] else close[row - 1]
         bottom = low[row] if low[row] < close[row - 1] else close[row - 1]
         result[row] = top - bottom
-    return result
 
 
 @kernel
-def _atr(high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int) -> FloatColumn:
-    result = np.empty(len(high))
+def _atr(result: FloatColumn, high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int) -> None:
     result[: min(len(high), length - 1)] = np.nan
     if len(high) < length:
-        return result
+        return
     state = high[0] - low[0]
     for row in range(1, length):
         state += max(high[row], close[row - 1]) - min(low[row], close[row - 1])
@@ -47,19 +47,21 @@ def _atr(high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int) -
             average = powers[inside] * state + fresh
             result[row] = average
         state = average
-    return result
 
 
 @kernel
 def _bands(
-    values: FloatColumn, length: int, mean_weight: float, upper_weight: float, lower_weight: float
-) -> tuple[FloatColumn, FloatColumn, FloatColumn]:
-    # Returns upper_weight, 0 and lower_weight deviations from mean_weight means. Sums are of differences to the value
+    upper: FloatColumn,
+    lower: FloatColumn,
+    values: FloatColumn,
+    length: int,
+    mean_weight: float,
+    upper_weight: float,
+    lower_weight: float,
+) -> None:
+    # Writes upper_weight and lower_weight deviations from mean_weight means. Sums are of differences to the value
     # before the block: no cancellation, and, being the tail of one block and the head of the next, no drift.
     rows = len(values)
-    upper = np.empty(rows)
-    middle = np.empty(rows if mean_weight > 0.0 else 0)
-    lower = np.empty(rows if lower_weight != 0.0 else 0)
     tails = np.zeros(length + 1)
     square_tails = np.zeros(length + 1)
     equal = 0
@@ -93,11 +95,8 @@ def _bands(
                 deviation = np.nan
             mean = mean_weight * (origin + mean) if row >= length - 1 else np.nan
             upper[row] = mean + upper_weight * deviation
-            if mean_weight > 0.0:
-                middle[row] = mean
-            if lower_weight != 0.0:
+            if len(lower):
                 lower[row] = mean + lower_weight * deviation
-    return upper, middle, lower
 
 
 @native(
@@ -129,7 +128,7 @@ def true_range(high: FloatColumn, low: FloatColumn, close: FloatColumn) -> Float
 )
 def stdev(source: FloatColumn, length: int) -> FloatColumn:
     """Return the population standard deviation of the window (shape (n,); NaN before; TradingView, ta.stdev)."""
-    return over_valid(lambda values: _bands(values, length, 0.0, 1.0, 0.0)[0], (source,))
+    return over_valid_together(_bands, (source,), (0,), length, 0.0, 1.0, 0.0)[0]
 
 
 @native(
@@ -182,15 +181,11 @@ composite(
 
 _BANDS = (SOURCE, period(20), Parameter("multiplier", "constant", 2.0, 0.0, 100.0))
 _BOLLINGER = "Bollinger; TradingView Pine reference, ta.bb"
-_BAND_NAMES = ("bb_upper", "bb_middle", "bb_lower")
+_BAND_NAMES = ("bb_upper", "bb_lower")
 
 
-def _all_bands(source: FloatColumn, length: int, multiplier: float) -> tuple[FloatColumn, ...]:
-    # A multiplier of zero leaves nothing below the middle to compute.
-    if multiplier == 0.0:
-        middle = bb_upper(source, length, multiplier)
-        return middle, middle, middle
-    return over_valid_together(_bands, (source,), length, 1.0, multiplier, -multiplier)
+def _both_bands(source: FloatColumn, length: int, multiplier: float) -> tuple[FloatColumn, ...]:
+    return over_valid_together(_bands, (source,), (0, 1), length, 1.0, multiplier, -multiplier)
 
 
 @native(
@@ -203,31 +198,12 @@ def _all_bands(source: FloatColumn, length: int, multiplier: float) -> tuple[Flo
         "sma(source, period) + multiplier * stdev(source, period)",
         warmup="period - 1",
         siblings=_BAND_NAMES,
-        together=_all_bands,
+        together=_both_bands,
     )
 )
 def bb_upper(source: FloatColumn, length: int, multiplier: float) -> FloatColumn:
     """Return the upper Bollinger band (shape (n,); NaN before; TradingView, ta.bb)."""
-    return over_valid(lambda values: _bands(values, length, 1.0, multiplier, 0.0)[0], (source,))
-
-
-@native(
-    Indicator(
-        "bb_middle",
-        "volatility",
-        _BANDS,
-        "Middle Bollinger band (`multiplier` is accepted and not needed).",
-        _BOLLINGER,
-        "sma(source, period)",
-        warmup="period - 1",
-        siblings=_BAND_NAMES,
-        together=_all_bands,
-    )
-)
-def bb_middle(source: FloatColumn, length: int, multiplier: float) -> FloatColumn:
-    """Return the middle Bollinger band (shape (n,); NaN before; TradingView, ta.bb)."""
-    del multiplier
-    return bb_upper(source, length, 0.0)
+    return over_valid_together(_bands, (source,), (0,), length, 1.0, multiplier, 0.0)[0]
 
 
 @native(
@@ -240,14 +216,24 @@ def bb_middle(source: FloatColumn, length: int, multiplier: float) -> FloatColum
         "sma(source, period) - multiplier * stdev(source, period)",
         warmup="period - 1",
         siblings=_BAND_NAMES,
-        together=_all_bands,
+        together=_both_bands,
     )
 )
 def bb_lower(source: FloatColumn, length: int, multiplier: float) -> FloatColumn:
     """Return the lower Bollinger band (shape (n,); NaN before; TradingView, ta.bb)."""
-    return over_valid(lambda values: _bands(values, length, 1.0, -multiplier, 0.0)[0], (source,))
+    return over_valid_together(_bands, (source,), (0,), length, 1.0, -multiplier, 0.0)[0]
 
 
+composite(
+    Indicator(
+        "bb_middle",
+        "volatility",
+        _BANDS,
+        "Middle Bollinger band (`multiplier` is accepted and not needed).",
+        _BOLLINGER,
+        expansion="sma(source, period)",
+    )
+)
 composite(
     Indicator(
         "bb_width",

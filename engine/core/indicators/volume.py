@@ -1,5 +1,7 @@
 """Indicators made of volume."""
 
+# Kernels choose between two floats by a comparison: min() and max() look for NaN first and are not vectorised.
+
 from __future__ import annotations
 
 import numpy as np
@@ -12,8 +14,8 @@ from engine.core.timeframes import DAY_MS
 
 
 @kernel
-def _obv(close: FloatColumn, volume: FloatColumn) -> FloatColumn:
-    result = np.zeros(len(close))
+def _obv(result: FloatColumn, close: FloatColumn, volume: FloatColumn) -> None:
+    result[:] = 0.0
     for row in range(1, len(close)):
         change = close[row] - close[row - 1]
         step = 0.0
@@ -22,12 +24,11 @@ def _obv(close: FloatColumn, volume: FloatColumn) -> FloatColumn:
         elif change < 0.0:
             step = -volume[row]
         result[row] = result[row - 1] + step
-    return result
 
 
 @kernel
-def _vwap(day: FloatColumn, starts: FloatColumn, price: FloatColumn, volume: FloatColumn) -> FloatColumn:
-    result = np.full(len(price), np.nan)
+def _vwap(result: FloatColumn, day: FloatColumn, starts: FloatColumn, price: FloatColumn, volume: FloatColumn) -> None:
+    result[:] = np.nan
     money = 0.0
     traded = 0.0
     whole = False
@@ -41,7 +42,6 @@ def _vwap(day: FloatColumn, starts: FloatColumn, price: FloatColumn, volume: Flo
         traded += volume[row]
         if whole and traded > 0.0:
             result[row] = money / traded
-    return result
 
 
 @native(
@@ -81,9 +81,8 @@ def vwap(
 
 
 @kernel
-def _money_flow(price: FloatColumn, volume: FloatColumn, length: int) -> FloatColumn:
+def _money_flow(result: FloatColumn, price: FloatColumn, volume: FloatColumn, length: int) -> None:
     # Both sums by blocks: tails of the block before, head of this one.
-    result = np.empty(len(price))
     result[: min(len(price), length)] = np.nan
     risen_tails = np.zeros(length + 1)
     fallen_tails = np.zeros(length + 1)
@@ -110,19 +109,18 @@ def _money_flow(price: FloatColumn, volume: FloatColumn, length: int) -> FloatCo
                 up = risen + risen_tails[inside + 1]
                 down = fallen + fallen_tails[inside + 1]
                 result[row] = 100.0 * up / (up + down) if up + down > 0.0 else np.nan
-    return result
 
 
 @kernel
-def _accumulation(high: FloatColumn, low: FloatColumn, close: FloatColumn, volume: FloatColumn) -> FloatColumn:
-    result = np.empty(len(high))
+def _accumulation(
+    result: FloatColumn, high: FloatColumn, low: FloatColumn, close: FloatColumn, volume: FloatColumn
+) -> None:
     total = 0.0
     for row in range(len(high)):
         span = high[row] - low[row]
         if span > 0.0:
             total += ((close[row] - low[row]) - (high[row] - close[row])) / span * volume[row]
         result[row] = total
-    return result
 
 
 _HLCV = ("high", "low", "close", "volume")
