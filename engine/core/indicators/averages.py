@@ -16,30 +16,30 @@ _PINE = "TradingView Pine reference, ta.{}"
 @kernel
 def _window_sums(result: FloatColumn, values: FloatColumn, length: int, divisor: float) -> None:
     # A window is the tail of one block and the head of the next: two short sums, never a difference, so no drift.
-    result[: min(len(values), length - 1)] = np.nan
     tails = np.zeros(length + 1)
+    heads = np.empty(length)
     for base in range(0, len(values), length):
-        size = min(length, len(values) - base)
-        total = 0.0
-        if base == 0:
-            for inside in range(size):
-                total += values[inside]
-            if size == length:
-                result[length - 1] = total / divisor
-        else:
-            for inside in range(size):
-                total += values[base + inside]
-                result[base + inside] = (tails[inside + 1] + total) / divisor
-        if size == length:
+        part = values[base : base + length]
+        target = result[base : base + length]
+        if base > 0:
+            before = values[base - length : base]
             total = 0.0
-            for inside in range(length - 1, 0, -1):
-                total += values[base + inside]
-                tails[inside] = total
+            for back in range(1, length):
+                total += before[length - back]
+                tails[length - back] = total
+        total = 0.0
+        for inside in range(len(part)):
+            total += part[inside]
+            heads[inside] = total
+        rest = tails[1:]
+        for inside in range(len(part)):
+            target[inside] = (rest[inside] + heads[inside]) / divisor
+    result[: min(len(values), length - 1)] = np.nan
 
 
 @kernel
 def _smooth(result: FloatColumn, values: FloatColumn, length: int, weight: float) -> None:
-    # Eight bars from one state: the sum of the new bars does not wait for the state, which shortens the chain.
+    # Four bars from one state: the sum of the new bars does not wait for the state, which shortens the chain.
     result[: min(len(values), length - 1)] = np.nan
     if len(values) < length:
         return
@@ -49,15 +49,27 @@ def _smooth(result: FloatColumn, values: FloatColumn, length: int, weight: float
     state = total / length
     result[length - 1] = state
     decay = 1.0 - weight
-    powers = decay ** np.arange(1, 9)
-    for base in range(length, len(values), 8):
-        fresh = 0.0
-        average = state
-        for inside in range(min(8, len(values) - base)):
-            fresh = decay * fresh + weight * values[base + inside]
-            average = powers[inside] * state + fresh
-            result[base + inside] = average
-        state = average
+    powers = np.array([decay, decay * decay, decay * decay * decay, decay * decay * decay * decay])
+    tail = result[length:]
+    source = values[length:]
+    for base in range(0, len(tail) // 4 * 4, 4):
+        given = source[base : base + 4]
+        target = tail[base : base + 4]
+        first = weight * given[0]
+        second = decay * first + weight * given[1]
+        third = decay * second + weight * given[2]
+        fourth = decay * third + weight * given[3]
+        target[0] = powers[0] * state + first
+        target[1] = powers[1] * state + second
+        target[2] = powers[2] * state + third
+        state = powers[3] * state + fourth
+        target[3] = state
+    # The last bars exactly as they would be inside four: what comes later must not change them.
+    fresh = 0.0
+    for inside in range(len(tail) % 4):
+        row = len(tail) // 4 * 4 + inside
+        fresh = decay * fresh + weight * source[row]
+        tail[row] = powers[inside] * state + fresh
 
 
 @kernel

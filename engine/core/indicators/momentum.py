@@ -15,7 +15,7 @@ from engine.core.indicators.registry import MAX_SLOW_PERIOD, SOURCE, Indicator, 
 
 @kernel
 def _rsi(result: FloatColumn, values: FloatColumn, length: int) -> None:
-    # Eight bars from one state, as in the averages: the chain of a bar waiting for the last one is the whole cost.
+    # Four bars from one state, as in the averages: the chain of a bar waiting for the last one is the whole cost.
     result[: min(len(values), length)] = np.nan
     if len(values) <= length:
         return
@@ -30,20 +30,24 @@ def _rsi(result: FloatColumn, values: FloatColumn, length: int) -> None:
     result[length] = 100.0 if loss == 0.0 else 100.0 * gain / (gain + loss)
     weight = 1.0 / length
     decay = 1.0 - weight
-    powers = decay ** np.arange(1, 9)
-    for base in range(length + 1, len(values), 8):
+    powers = np.array([decay, decay * decay, decay * decay * decay, decay * decay * decay * decay])
+    tail = result[length + 1 :]
+    source = values[length:]
+    for base in range(0, len(tail), 4):
+        target = tail[base : base + 4]
+        given = source[base : base + 5]
         new_gain = 0.0
         new_loss = 0.0
         gained = gain
         lost = loss
-        for inside in range(min(8, len(values) - base)):
-            change = values[base + inside] - values[base + inside - 1]
+        for inside in range(len(target)):
+            change = given[inside + 1] - given[inside]
             rise = change if change > 0.0 else 0.0
             new_gain = decay * new_gain + weight * rise
             new_loss = decay * new_loss + weight * (rise - change)
             gained = powers[inside] * gain + new_gain
             lost = powers[inside] * loss + new_loss
-            result[base + inside] = 100.0 * gained / (gained + lost) if lost != 0.0 else 100.0
+            target[inside] = 100.0 * gained / (gained + lost) if lost != 0.0 else 100.0
         gain = gained
         loss = lost
 
@@ -146,11 +150,14 @@ def _cci(result: FloatColumn, values: FloatColumn, length: int) -> None:
 @kernel
 def _rate_of_change(result: FloatColumn, values: FloatColumn, length: int, relative: int) -> None:
     result[: min(len(values), length)] = np.nan
-    for row in range(length, len(values)):
-        change = values[row] - values[row - length]
-        if relative == 1:
-            change = 100.0 * change / values[row - length] if values[row - length] != 0.0 else np.nan
-        result[row] = change
+    target = result[length:]
+    source = values[length:]
+    if relative == 1:
+        for row in range(len(target)):
+            target[row] = 100.0 * (source[row] - values[row]) / values[row] if values[row] != 0.0 else np.nan
+    else:
+        for row in range(len(target)):
+            target[row] = source[row] - values[row]
 
 
 @kernel

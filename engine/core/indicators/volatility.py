@@ -16,37 +16,61 @@ from engine.core.indicators.registry import SOURCE, Indicator, Parameter, compos
 def _true_range(result: FloatColumn, high: FloatColumn, low: FloatColumn, close: FloatColumn) -> None:
     if len(high):
         result[0] = high[0] - low[0]
-    for row in range(1, len(high)):
+    ranges = result[1:]
+    tops = high[1:]
+    bottoms = low[1:]
+    for row in range(len(ranges)):
         # The same as the largest of the three distances, in a form that needs no branch.
-        top = high[row] if high[row] > close[row - 1] else close[row - 1]
-        bottom = low[row] if low[row] < close[row - 1] else close[row - 1]
-        result[row] = top - bottom
+        before = close[row]
+        top = tops[row] if tops[row] > before else before
+        bottom = bottoms[row] if bottoms[row] < before else before
+        ranges[row] = top - bottom
 
 
 @kernel
 def _atr(result: FloatColumn, high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int) -> None:
-    result[: min(len(high), length - 1)] = np.nan
+    # The true ranges first, in a loop the compiler makes vectors of; then smoothed in place, four bars from one state.
     if len(high) < length:
+        result[:] = np.nan
         return
-    state = high[0] - low[0]
-    for row in range(1, length):
-        state += max(high[row], close[row - 1]) - min(low[row], close[row - 1])
-    state /= length
+    result[0] = high[0] - low[0]
+    ranges = result[1:]
+    tops = high[1:]
+    bottoms = low[1:]
+    for row in range(len(ranges)):
+        before = close[row]
+        top = tops[row] if tops[row] > before else before
+        bottom = bottoms[row] if bottoms[row] < before else before
+        ranges[row] = top - bottom
+    total = 0.0
+    for row in range(length):
+        total += result[row]
+    state = total / length
+    result[: length - 1] = np.nan
     result[length - 1] = state
     weight = 1.0 / length
     decay = 1.0 - weight
-    powers = decay ** np.arange(1, 9)
-    for base in range(length, len(high), 8):
-        fresh = 0.0
-        average = state
-        for inside in range(min(8, len(high) - base)):
-            row = base + inside
-            top = high[row] if high[row] > close[row - 1] else close[row - 1]
-            bottom = low[row] if low[row] < close[row - 1] else close[row - 1]
-            fresh = decay * fresh + weight * (top - bottom)
-            average = powers[inside] * state + fresh
-            result[row] = average
-        state = average
+    powers = np.array([decay, decay * decay, decay * decay * decay, decay * decay * decay * decay])
+    tail = result[length:]
+    source = result[length:]
+    for base in range(0, len(tail) // 4 * 4, 4):
+        given = source[base : base + 4]
+        target = tail[base : base + 4]
+        first = weight * given[0]
+        second = decay * first + weight * given[1]
+        third = decay * second + weight * given[2]
+        fourth = decay * third + weight * given[3]
+        target[0] = powers[0] * state + first
+        target[1] = powers[1] * state + second
+        target[2] = powers[2] * state + third
+        state = powers[3] * state + fourth
+        target[3] = state
+    # The last bars exactly as they would be inside four: what comes later must not change them.
+    fresh = 0.0
+    for inside in range(len(tail) % 4):
+        row = len(tail) // 4 * 4 + inside
+        fresh = decay * fresh + weight * source[row]
+        tail[row] = powers[inside] * state + fresh
 
 
 @kernel
@@ -61,42 +85,55 @@ def _bands(
 ) -> None:
     # Writes upper_weight and lower_weight deviations from mean_weight means. Sums are of differences to the value
     # before the block: no cancellation, and, being the tail of one block and the head of the next, no drift.
-    rows = len(values)
+    share = 1.0 / length
     tails = np.zeros(length + 1)
     square_tails = np.zeros(length + 1)
+    heads = np.empty(length)
+    square_heads = np.empty(length)
+    moving = np.empty(length)
     equal = 0
     previous = np.nan
-    for base in range(0, rows, length):
-        size = min(length, rows - base)
+    for base in range(0, len(values), length):
+        part = values[base : base + length]
         origin = values[0] if base == 0 else values[base - 1]
         if base > 0:
+            before = values[base - length : base]
             total = 0.0
             squares = 0.0
-            for inside in range(length - 1, 0, -1):
-                difference = values[base - length + inside] - origin
+            for back in range(1, length):
+                difference = before[length - back] - origin
                 total += difference
                 squares += difference * difference
-                tails[inside] = total
-                square_tails[inside] = squares
+                tails[length - back] = total
+                square_tails[length - back] = squares
         total = 0.0
         squares = 0.0
-        for inside in range(size):
-            row = base + inside
-            value = values[row]
+        for inside in range(len(part)):
+            value = part[inside]
             equal = equal + 1 if value == previous else 1
             previous = value
             difference = value - origin
             total += difference
             squares += difference * difference
-            mean = (tails[inside + 1] + total) / length
-            variance = (square_tails[inside + 1] + squares) / length - mean * mean
-            deviation = np.sqrt(variance) if variance > 0.0 and equal < length else 0.0
-            if row < length - 1:
-                deviation = np.nan
-            mean = mean_weight * (origin + mean) if row >= length - 1 else np.nan
-            upper[row] = mean + upper_weight * deviation
-            if len(lower):
-                lower[row] = mean + lower_weight * deviation
+            heads[inside] = total
+            square_heads[inside] = squares
+            moving[inside] = 0.0 if equal >= length else 1.0
+        # No bar of this loop waits for another: the compiler makes vectors of it.
+        over = upper[base : base + length]
+        rest = tails[1:]
+        square_rest = square_tails[1:]
+        for inside in range(len(part)):
+            mean = (rest[inside] + heads[inside]) * share
+            variance = (square_rest[inside] + square_heads[inside]) * share - mean * mean
+            variance = variance if variance > 0.0 else 0.0
+            deviation = np.sqrt(variance) * moving[inside]
+            middle = mean_weight * (origin + mean)
+            over[inside] = middle + upper_weight * deviation
+            heads[inside] = middle + lower_weight * deviation
+        if len(lower):
+            lower[base : base + len(part)] = heads[: len(part)]
+    upper[: min(len(values), length - 1)] = np.nan
+    lower[: min(len(lower), length - 1)] = np.nan
 
 
 @native(

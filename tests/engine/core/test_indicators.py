@@ -601,3 +601,21 @@ def test_declaring_and_validating_needs_no_compiler() -> None:
         "sys.exit('numba' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e9])
+@pytest.mark.parametrize(
+    ("name", "compute"), [("sma", np.mean), ("stdev", np.std), ("sum", np.sum), ("linreg_slope", None)]
+)
+def test_window_sums_do_not_drift_over_five_million_bars(scale: float, name: str, compute) -> None:
+    rows = 5_000_000
+    random = np.random.default_rng(3)
+    # A violent past must leave nothing behind.
+    prices = scale * np.exp(np.cumsum(random.normal(0, 0.0005, rows)))
+    prices[1_000_000:1_001_000] *= 1e6
+    candles = Candles(np.arange(rows) * 60_000, *(prices,) * 6)
+    found = evaluate(f"{name}(close, 50)", candles, "1")
+    for row in (1_001_100, 3_333_333, rows - 1):
+        window = prices[row - 49 : row + 1]
+        expected = np.polyfit(np.arange(50), window / scale, 1)[0] * scale if compute is None else compute(window)
+        assert found[row] == pytest.approx(expected, rel=1e-8)
