@@ -31,6 +31,7 @@ from engine.errors import BadRequest, DataMissing
 Memo = MutableMapping[str, AnyColumn]
 _Value = AnyColumn | float | bool
 _HOUR_MS = 3_600_000
+_LONGEST_USUAL_WARMUP = 8_192
 
 
 class Evaluator:
@@ -168,7 +169,20 @@ class Evaluator:
         operands = [self._value(operand) for operand in tree.operands]
         if not function.elementwise:
             operands = [_broadcast(operand, len(self._candles)) for operand in operands]
+        if sum(self._uses[text] > 0 for text in _sibling_texts(tree)) > 1 and function.together is not None:
+            return self._together(tree, function.together(*operands, *constants))
         return _cleaned(function.compute(*operands, *constants))
+
+    def _together(self, tree: Call, columns: tuple[AnyColumn, ...]) -> AnyColumn:
+        wanted: AnyColumn | None = None
+        for text, column in zip(_sibling_texts(tree), columns, strict=True):
+            if text == tree.text:
+                wanted = _cleaned(column)
+            elif self._uses[text]:
+                self._memo[f"{self._interval}|{text}"] = _cleaned(column)
+        if wanted is None:
+            raise TypeError(f"{tree.function.name} is not among its own siblings")
+        return wanted
 
     def _operation(self, tree: Operation) -> _Value:
         if tree.symbol == "+":
@@ -212,6 +226,12 @@ class _Prefixed(dict[str, AnyColumn]):
         self._memo[self._prefix + key] = value
 
 
+def _sibling_texts(tree: Call) -> list[str]:
+    """Return the normal forms of the calls that one pass would compute together with this one."""
+    arguments = tree.text.removeprefix(tree.function.name)
+    return [f"{name}{arguments}" for name in tree.function.siblings]
+
+
 def _binary(symbol: str, left: _Value, right: _Value) -> _Value:
     if symbol == "/":
         return _cleaned(np.divide(left, right))
@@ -233,10 +253,21 @@ def _cleaned(values: Any) -> Any:
     """Turn infinities into NaN: what overflowed or was divided by zero has no value."""
     if values.dtype == np.bool_:
         return values
+    if _all_finite(values):
+        return values
     infinite = np.isinf(values)
     if infinite.any():
         return np.where(infinite, np.nan, values)
     return values
+
+
+def _all_finite(values: Any) -> bool:
+    # A finite sum has no infinity in it: the cheapest look at the bars after the warm-up, which are all of most columns.
+    if values.ndim == 0:
+        return bool(np.isfinite(values))
+    known = np.flatnonzero(~np.isnan(values[:_LONGEST_USUAL_WARMUP]))
+    with np.errstate(all="ignore"):
+        return len(known) > 0 and bool(np.isfinite(values[known[0] :].sum()))
 
 
 def _shifted(values: AnyColumn, bars: int) -> AnyColumn:

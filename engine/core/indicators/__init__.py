@@ -1,6 +1,6 @@
 """Indicators: one file a family; importing this package declares all of them and compiles none."""
 
-from engine.core.indicators import averages, channels, functions, momentum, trend, volatility, volume
+from engine.core.indicators import averages, channels, functions, momentum, statistics, trend, volatility, volume
 from engine.core.indicators.registry import REGISTRY, Indicator, Parameter
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "channels",
     "functions",
     "momentum",
+    "statistics",
     "trend",
     "volatility",
     "volume",

@@ -1,5 +1,8 @@
 """Highest and lowest values, and the channels made of them."""
 
+# Kernels choose between two floats by a comparison: min() and max() look for NaN first and are not vectorised.
+# ruff: noqa: FURB136
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,22 +13,50 @@ from engine.core.indicators.registry import SOURCE, Indicator, composite, native
 
 
 @kernel
-def _highest(values: FloatColumn, length: int) -> FloatColumn:
-    # A queue of rows whose values fall: its head is the maximum of the window, each row enters and leaves once.
-    result = np.full(len(values), np.nan)
-    rows = np.empty(max(len(values), 1), np.int64)
-    head = 0
-    tail = 0
-    for row in range(len(values)):
-        while tail > head and values[rows[tail - 1]] <= values[row]:
-            tail -= 1
-        rows[tail] = row
-        tail += 1
-        if rows[head] <= row - length:
-            head += 1
-        if row >= length - 1:
-            result[row] = values[rows[head]]
-    return result
+def _highest(result: FloatColumn, values: FloatColumn, length: int) -> None:
+    # A window is the tail of one block and the head of the next (van Herk 1992): three comparisons a bar, any length.
+    result[: min(len(values), length - 1)] = np.nan
+    tails = np.full(length + 1, -np.inf)
+    for base in range(0, len(values), length):
+        size = min(length, len(values) - base)
+        best = -np.inf
+        for inside in range(size):
+            value = values[base + inside]
+            best = value if value > best else best
+            tail = tails[inside + 1]
+            if base > 0:
+                result[base + inside] = tail if tail > best else best
+        if size == length:
+            if base == 0:
+                result[length - 1] = best
+            best = -np.inf
+            for inside in range(length - 1, 0, -1):
+                value = values[base + inside]
+                best = value if value > best else best
+                tails[inside] = best
+
+
+@kernel
+def _lowest(result: FloatColumn, values: FloatColumn, length: int) -> None:
+    result[: min(len(values), length - 1)] = np.nan
+    tails = np.full(length + 1, np.inf)
+    for base in range(0, len(values), length):
+        size = min(length, len(values) - base)
+        best = np.inf
+        for inside in range(size):
+            value = values[base + inside]
+            best = value if value < best else best
+            tail = tails[inside + 1]
+            if base > 0:
+                result[base + inside] = tail if tail < best else best
+        if size == length:
+            if base == 0:
+                result[length - 1] = best
+            best = np.inf
+            for inside in range(length - 1, 0, -1):
+                value = values[base + inside]
+                best = value if value < best else best
+                tails[inside] = best
 
 
 @native(
@@ -57,7 +88,7 @@ def highest(source: FloatColumn, length: int) -> FloatColumn:
 )
 def lowest(source: FloatColumn, length: int) -> FloatColumn:
     """Return the lowest of the last `length` values (shape (n,); NaN before; TradingView, ta.lowest)."""
-    return -over_valid(_highest, (-source,), length)
+    return over_valid(_lowest, (source,), length)
 
 
 _DONCHIAN = "Donchian channel; TradingView built-in indicator Donchian Channels"
@@ -89,5 +120,81 @@ composite(
         "Middle of the Donchian channel.",
         _DONCHIAN,
         expansion="(highest(high, period) + lowest(low, period)) / 2",
+    )
+)
+
+_ICHIMOKU = "Hosoda; TradingView built-in indicator Ichimoku Cloud"
+_CONVERSION = "(highest(high, conversion) + lowest(low, conversion)) / 2"
+_BASE = "(highest(high, base) + lowest(low, base)) / 2"
+composite(
+    Indicator(
+        "ichimoku_conversion",
+        "channels",
+        (period(9, "conversion"),),
+        "Ichimoku conversion line (tenkan-sen).",
+        _ICHIMOKU,
+        expansion=_CONVERSION,
+    )
+)
+composite(
+    Indicator(
+        "ichimoku_base",
+        "channels",
+        (period(26, "base"),),
+        "Ichimoku base line (kijun-sen).",
+        _ICHIMOKU,
+        expansion=_BASE,
+    )
+)
+composite(
+    Indicator(
+        "ichimoku_span_a",
+        "channels",
+        (period(9, "conversion"), period(26, "base"), period(26, "displacement")),
+        "Leading span A as the chart shows it at this bar, known `displacement - 1` bars before; there is no lagging span:"
+        " it would read the future.",
+        _ICHIMOKU,
+        expansion=f"(({_CONVERSION} + {_BASE}) / 2)[displacement - 1]",
+    )
+)
+composite(
+    Indicator(
+        "ichimoku_span_b",
+        "channels",
+        (period(52), period(26, "displacement")),
+        "Leading span B as the chart shows it at this bar, known `displacement - 1` bars before.",
+        _ICHIMOKU,
+        expansion="((highest(high, period) + lowest(low, period)) / 2)[displacement - 1]",
+    )
+)
+_PIVOT = "floor trader pivots; TradingView built-in indicator Pivot Points Standard (Traditional), daily"
+composite(
+    Indicator(
+        "pivot",
+        "channels",
+        (),
+        "Pivot of the last closed UTC day.",
+        _PIVOT,
+        expansion='tf("D", (high + low + close) / 3)',
+    )
+)
+composite(
+    Indicator(
+        "pivot_resistance",
+        "channels",
+        (),
+        "First resistance of the last closed UTC day.",
+        _PIVOT,
+        expansion='tf("D", 2 * (high + low + close) / 3 - low)',
+    )
+)
+composite(
+    Indicator(
+        "pivot_support",
+        "channels",
+        (),
+        "First support of the last closed UTC day.",
+        _PIVOT,
+        expansion='tf("D", 2 * (high + low + close) / 3 - high)',
     )
 )

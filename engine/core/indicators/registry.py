@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ParameterKind = Literal["series", "value", "condition", "period", "constant"]
-Family = Literal["averages", "momentum", "volatility", "channels", "trend", "volume", "functions"]
+Family = Literal["averages", "momentum", "volatility", "channels", "trend", "volume", "statistics", "functions"]
 AnyColumn = NDArray[np.float64] | NDArray[np.bool_]
 
 MAX_PERIOD = 5_000
@@ -66,6 +66,9 @@ class Indicator:
         Takes two or more arguments like the last one, in any order.
     compute : callable or None
         Takes input columns, series arguments and constants in declared order; returns one column.
+    siblings, together : tuple of str, callable or None
+        Indicators of the same arguments that one pass computes at once, and that pass: takes what `compute` takes,
+        returns one column a sibling. Used where more than one of them is asked for.
     """
 
     name: str
@@ -81,6 +84,8 @@ class Indicator:
     elementwise: bool = False
     variadic: bool = False
     compute: Callable[..., Any] | None = None
+    siblings: tuple[str, ...] = ()
+    together: Callable[..., Any] | None = None
 
     def signature(self) -> str:
         """Say how it is called: `ema(source: series, period: period (1..5000))`."""

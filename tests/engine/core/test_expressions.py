@@ -247,7 +247,7 @@ def test_definitions_that_double_again_and_again_are_refused_at_once() -> None:
 
 def test_nested_composites_are_bounded() -> None:
     with pytest.raises(BadExpression, match="parts or"):
-        tree_of("tema(" * 8 + "close" + ", 3)" * 8)
+        tree_of("tsi(" * 8 + "close" + ")" * 8)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_parameters_reach_periods_stops_and_times() -> None:
     assert strategy.rules["long_entry"].text == "crossover(ema(close, 10), ema(close, 60))"
     assert strategy.stop.fraction == pytest.approx(0.03)
     assert strategy.target.fraction == pytest.approx(0.06)
-    assert strategy.trail.distance.text == "(3 * rma(tr(), 14))"
+    assert strategy.trail.distance.text == "(3 * atr(14))"
     assert math.isnan(strategy.trail.fraction)
     assert strategy.trail_activation_fraction == pytest.approx(0.01)
     assert strategy.breakeven_fraction == pytest.approx(0.015)
