@@ -246,11 +246,12 @@ class Backfill:
     async def _reachable(self, run: _Run) -> list[Span]:
         """Return what of it is closed; a range that continues the stored bars begins with the newest of them again."""
         covered = await self._store.coverage(run.series)
-        covered_until_ms = covered[-1].end_ms if covered else None
+        # Imported bars are somebody's own: an update of what follows them must not revise them.
+        continued_ms = covered[-1].end_ms if covered and covered[-1].source != "imported" else None
         closed_until_ms = run.end_ms if run.closed_until_ms is None else run.closed_until_ms
         ranges = [(low, min(high, closed_until_ms)) for low, high in await self._wanted(run)]
         return union(
-            (advance(run.series.interval, low, -_BARS_READ_AGAIN) if low == covered_until_ms else low, high)
+            (advance(run.series.interval, low, -_BARS_READ_AGAIN) if low == continued_ms else low, high)
             for low, high in ranges
             if low < high
         )

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from engine.core.candles import VALUE_COLUMNS, Candles
 from engine.core.resample import bucket_opens
-from engine.core.timeframes import Interval
+from engine.core.timeframes import DAY_MS, Interval, next_open
 from engine.errors import BadRequest
 
 FileFormat = Literal["csv", "parquet"]
 TIME_NAMES = ("time", "ts", "timestamp", "open_time")
 PRICE_NAMES = ("open", "high", "low", "close")
 LARGEST_FILE_BYTES = 2 * 1024**3
+LARGEST_TEXT_BYTES = 20 * 1024**2
 # Before 2010 there was nothing to trade; a smaller number is seconds, a larger one microseconds or nanoseconds.
 _EARLIEST_MS, _LATEST_MS = 1_262_304_000_000, 4_102_444_800_000
 
@@ -50,11 +51,25 @@ def read_candle_file(path: Path, interval: Interval | None, *, trades: bool = Tr
     check_times(ts, path)
     if interval is not None:
         _check_alignment(ts, interval, path)
+        _check_spacing(ts, interval, path)
     if not premium:
         _check_prices(candles, path)
     if trades and (volume < 0).any():
         raise BadRequest(f"{path.name!r}: row {int(np.argmax(volume < 0))} has a negative volume", fix="mend the row")
     return candles
+
+
+def read_text_file(path: str) -> str:
+    """Return the text of a small UTF-8 file."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise BadRequest(f"there is no file {file.name!r} at that place", fix="give the full path of an existing file")
+    if file.stat().st_size > LARGEST_TEXT_BYTES:
+        raise BadRequest(f"{file.name!r} is larger than 20 MB", fix="export fewer trades")
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{file.name!r} cannot be read as text", fix="export it again as CSV") from error
 
 
 def write_candle_file(path: Path, candles: Candles, file_format: FileFormat) -> list[str]:
@@ -123,6 +138,8 @@ def _read_parquet(path: Path) -> dict[str, Sequence[Any]]:
 def read_times(columns: dict[str, Sequence[Any]], path: Path) -> NDArray[np.int64]:
     """Return the time column in milliseconds UTC."""
     name = next((name for name in TIME_NAMES if name in columns), None)
+    if columns and not any(len(column) for column in columns.values()):
+        raise BadRequest(f"{path.name!r} has a header and no rows", fix="give a file with candles")
     if name is None or not len(columns[name]):
         raise BadRequest(f"{path.name!r} has no times", fix=f"name the time column one of {', '.join(TIME_NAMES)}")
     values = columns[name]
@@ -175,6 +192,18 @@ def _check_alignment(ts: NDArray[np.int64], interval: Interval, path: Path) -> N
         raise BadRequest(
             f"{path.name!r}: row {row} opens at {int(ts[row])}, which is no open of interval {interval}",
             fix="times are bar opens in milliseconds UTC; check the interval",
+        )
+
+
+def _check_spacing(ts: NDArray[np.int64], interval: Interval, path: Path) -> None:
+    """Refuse bars of a longer interval: their opens are opens of the shorter one too, with holes between."""
+    if len(ts) < 3:
+        return
+    spacing = int(np.median(np.diff(ts)))
+    if spacing > next_open(interval, int(ts[0])) - int(ts[0]) + DAY_MS * 3 * (interval == "M"):
+        raise BadRequest(
+            f"{path.name!r} has a bar every {spacing // 60_000} minutes, which is not interval {interval}",
+            fix="give the interval of the file",
         )
 
 

@@ -10,6 +10,7 @@
     ├── Conflict             look at what is there already, then decide
     ├── DataMissing          fetch or import the data first
     ├── Unavailable          wait and try again
+    │   ├── Unreachable      check the network and the address
     │   ├── RateLimited      the exchange asks us to slow down
     │   └── Banned           the exchange refuses this address for a while
     ├── Refused              the exchange answered no for good
@@ -91,6 +92,10 @@ class Unavailable(LabError):
 
     code = "unavailable"
     retryable = True
+
+
+class Unreachable(Unavailable):
+    """No connection came about: the name is not known, or nothing listens there; the caller checks the address."""
 
 
 class RateLimited(Unavailable):

@@ -16,7 +16,7 @@ from engine.core.candles import Candles
 from engine.core.series import Series
 from engine.core.timeframes import count_opens, next_open
 from engine.core.times import iso_utc
-from engine.errors import DataMissing
+from engine.errors import BadRequest, DataMissing, Unavailable
 from engine.instruments import Instruments
 from engine.ports import Clock
 from engine.store import CoverageSpan, Store
@@ -129,6 +129,16 @@ class History:
                 return (await self._backfill.run(series, start_ms, end_ms, progress=tell)).upserts
         except TimeoutError as error:
             raise self._too_much(series, start_ms, end_ms, bars) from error
+        except Unavailable as error:
+            error.fix = f"{error.fix}; {await self._stored(series)}"
+            raise
+
+    async def _stored(self, series: Series) -> str:
+        spans = await self._store.coverage(series)
+        if not spans:
+            return f"nothing of {series} is stored"
+        told = ", ".join(f"{iso_utc(span.start_ms)} to {iso_utc(span.end_ms)}" for span in spans[-3:])
+        return f"stored and usable without the exchange: {told}"
 
     def _too_much(self, series: Series, start_ms: int, end_ms: int, bars: int) -> DataMissing:
         arguments = {
@@ -173,6 +183,12 @@ class History:
     async def import_file(self, series: Series, path: str, report: Report | None = None) -> Imported:
         """Store the candles of a file; all rows are checked before the first is stored."""
         candles = await asyncio.to_thread(_read, path, series)
+        last_close_ms = next_open(series.interval, int(candles.ts[-1]))
+        if last_close_ms > self._clock.now_ms():
+            raise BadRequest(
+                f"the last bar closes at {iso_utc(last_close_ms)}, which is in the future",
+                fix="import closed bars only; check the unit and zone of the times",
+            )
         inserted = revised = 0
         for row in range(0, len(candles), IMPORT_BARS):
             part = candles.take(slice(row, row + IMPORT_BARS))
@@ -201,7 +217,7 @@ class History:
         if len(candles) == 0:
             return None
         sources = await self._store.sources(series, start_ms, end_ms)
-        first, last = (iso_utc(int(at))[:10] for at in (candles.ts[0], candles.ts[-1]))
+        first, last = (iso_utc(int(at))[:16].replace(":", "") for at in (candles.ts[0], candles.ts[-1]))
         path = folder / f"{series.symbol}_{series.category}_{series.interval}_{first}_{last}.{file_format}"
         columns = await asyncio.to_thread(write_candle_file, path, candles, file_format)
         return Exported(path, len(candles), tuple(columns), candles.sha256(), "+".join(sorted(sources)))

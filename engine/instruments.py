@@ -6,7 +6,7 @@ import asyncio
 import difflib
 
 from engine.core.markets import Instrument
-from engine.core.series import Category
+from engine.core.series import Category, Source
 from engine.errors import LabError, NotFound
 from engine.ports import Clock, Feed
 from engine.store import Store
@@ -23,6 +23,7 @@ class Instruments:
         self._feed = feed
         self._store = store
         self._clock = clock
+        self._answered_by: dict[tuple[Category, str | None], Source] = {}
 
     async def find(self, category: Category, symbol: str) -> Instrument:
         """Return the instrument; an unknown one is NotFound with the nearest names."""
@@ -32,6 +33,7 @@ class Instruments:
             return stored
         found = await self._feed.instruments(category, symbol)
         if found:
+            self._answered_by[category, symbol] = self._feed.source
             await self._store.save_instruments(self._feed.name, found, self._clock.now_ms())
             return found[0]
         raise NotFound(f"Bybit {category} has no instrument {symbol!r}", fix=await self._near(category, symbol))
@@ -55,9 +57,21 @@ class Instruments:
         page = await self._store.search_instruments(self._feed.name, category, text, limit=limit, offset=offset)
         return page.items, page.total
 
+    def origin(self, category: Category, symbol: str | None = None) -> str:
+        """Say who gave the list of a category, or the rules of one symbol; "stored" when an earlier process fetched them.
+
+        The store does not keep who answered, and another exchange may have stood at the address then.
+        """
+        if self._feed.name == "simulated":
+            return self._feed.name
+        by_list = self._answered_by.get((category, None), "stored")
+        return by_list if symbol is None else self._answered_by.get((category, symbol), by_list)
+
     async def refresh(self, category: Category) -> None:
         """Fetch the whole list of one category."""
         found = await self._feed.instruments(category)
+        self._answered_by = {known: who for known, who in self._answered_by.items() if known[0] != category}
+        self._answered_by[category, None] = self._feed.source
         await self._store.save_instruments(self._feed.name, found, self._clock.now_ms(), listing_of=category)
 
     async def _near(self, category: Category, symbol: str) -> str:

@@ -58,6 +58,11 @@ class Feed(Protocol):
 
     name: FeedName
 
+    @property
+    def source(self) -> Source:
+        """Return who answered last; before any answer, who is expected to."""
+        ...
+
     async def server_time_ms(self) -> int:
         """Return the exchange's clock."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import cast
@@ -16,11 +17,12 @@ from engine.core.candles import Candles, FloatColumn, TimeColumn
 from engine.core.market_detail import NO_DETAIL, MarketDetail, lay_beside
 from engine.core.markets import FundingRate, RiskTier
 from engine.core.perpetual import MarginTier, Settlements, margin_tiers
+from engine.core.resample import close_times, spread
 from engine.core.run_settings import RunSettings
 from engine.core.series import Series, Source
 from engine.core.timeframes import Interval, ceil_open, next_open
 from engine.core.times import iso_utc
-from engine.errors import DataMissing, LabError
+from engine.errors import BadRequest, DataMissing, LabError
 from engine.history import History, Report
 from engine.ports import Clock, Feed
 from engine.store import Store
@@ -43,6 +45,8 @@ class RunInputs:
     Attributes
     ----------
     detail : MarketDetail
+    extras : dict of str to ndarray of float64, shape (n,)
+        Series of the strategy language besides the candles: `funding_rate`, as known at each bar's close.
     tiers : tuple of MarginTier
         Empty: no liquidation price.
     described : dict
@@ -53,6 +57,7 @@ class RunInputs:
     """
 
     detail: MarketDetail = NO_DETAIL
+    extras: dict[str, FloatColumn] = field(default_factory=dict[str, FloatColumn])
     tiers: tuple[MarginTier, ...] = ()
     described: dict[str, object] = field(default_factory=dict[str, object])
     assumptions: list[str] = field(default_factory=list[str])
@@ -87,7 +92,9 @@ class RunInputSource:
         if series.category == "spot":
             loaded = await self._minutes(series, candles, report) if minutes else None
             detail = lay_beside(candles, series.interval, minutes=loaded)
-            return RunInputs(detail, (), _minutes_described(loaded), [], [], {"funding_paid": "spot has no funding"})
+            return RunInputs(
+                detail, {}, (), _minutes_described(loaded), [], [], {"funding_paid": "spot has no funding"}
+            )
         found = _Found()
         try:
             async with asyncio.timeout(None if stored_only else PATIENCE_S):
@@ -101,6 +108,28 @@ class RunInputSource:
         if minutes:
             found.minutes = await self._minutes(series, candles, report)
         return _inputs_of(found, series, candles, settings)
+
+    async def extras(self, series: Series, candles: Candles, names: Collection[str]) -> dict[str, FloatColumn]:
+        """Return the columns of the named series that are not candles; raises when one cannot be had."""
+        if "open_interest" in names:
+            raise BadRequest("open_interest cannot be used in expressions by this version", fix="leave it out")
+        if "funding_rate" not in names:
+            return {}
+        if series.category == "spot":
+            raise BadRequest("spot has no funding_rate", fix="use category linear or inverse, or leave it out")
+        start_ms, end_ms = int(candles.ts[0]) - LONGEST_FUNDING_MS, next_open(series.interval, int(candles.ts[-1])) + 1
+        key = PointSeries(series.feed, series.category, series.symbol, "funding")
+        for low, high in await self._store.missing_points(key, start_ms, end_ms):
+            await self._fetch_funding(key, low, min(high, await self._now_ms()))
+        points = cast("list[FundingRate]", await self._store.read_points(key, start_ms, end_ms))
+        if not points:
+            raise DataMissing(
+                f"there is no funding history of {series.symbol} in that range",
+                fix="choose a range in which the exchange has funding history, or leave funding_rate out",
+            )
+        closes = close_times(series.interval, candles.ts)
+        rows = np.searchsorted(np.array([point.at_ms for point in points]), closes, side="right") - 1
+        return {"funding_rate": spread(np.array([point.rate for point in points]), rows)}
 
     async def _settlements(
         self, series: Series, candles: Candles, found: _Found, stored_only: bool
@@ -218,7 +247,7 @@ def _inputs_of(found: _Found, series: Series, candles: Candles, settings: RunSet
     _tell_margin(found, settings, detail, assumptions, warnings)
     if found.failure is not None:
         warnings.append(f"the exchange could not be asked for all a run needs: {found.failure}")
-    return RunInputs(detail, found.tiers, described, assumptions, warnings, unmodelled)
+    return RunInputs(detail, {}, found.tiers, described, assumptions, warnings, unmodelled)
 
 
 def _tell_funding(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from engine.errors import LabError
 from server.clients import CLIENTS, configuration_path, is_configured, read_configuration
+from tools.lab import describe_answerer
 
 if TYPE_CHECKING:
     from engine.ports import Clock, Feed
@@ -156,7 +157,7 @@ async def check_exchange(feed: Feed, clock: Clock) -> Finding:
         return Finding("exchange", "warning", error.message, error.fix or OFFLINE_FIX)
     except TimeoutError:
         return Finding("exchange", "warning", f"no answer within {EXCHANGE_PATIENCE_S} s", OFFLINE_FIX)
-    found = f"{feed.name} answers; its clock is {skew_ms / 1000:+.1f} s from ours"
+    found = f"{describe_answerer(feed)}; its clock is {skew_ms / 1000:+.1f} s from ours"
     if abs(skew_ms) > SKEW_WARNING_MS:
         return Finding("exchange", "warning", found, "set this computer's clock (time synchronisation)")
     return Finding("exchange", "ok", found)

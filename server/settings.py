@@ -61,7 +61,11 @@ class Settings(BaseSettings):
     toolsets: Names = Field(
         ("all",), validation_alias="BST_TOOLSETS", description="all, core or family names, by comma"
     )
-    tools: Names = Field((), validation_alias="BST_TOOLS", description="Single tools to offer besides the toolsets")
+    tools: Names = Field(
+        (),
+        validation_alias="BST_TOOLS",
+        description="Single tools to offer: alone only these, with BST_TOOLSETS besides those",
+    )
     exclude_tools: Names = Field((), validation_alias="BST_EXCLUDE_TOOLS", description="Single tools to withhold")
     read_only: bool = Field(False, validation_alias="BST_READ_ONLY", description="Offer only tools that change nothing")
     http_token: SecretStr | None = Field(

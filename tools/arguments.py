@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from engine.core.series import Category
-from engine.core.timeframes import Interval
+from engine.core.timeframes import Interval, parse_interval
+from engine.errors import BadRequest
+
+
+def read_interval(given: object) -> object:
+    """Return Bybit's code for the spellings people use (15, "15m", "4h", "1d"); anything else as it is, to be refused."""
+    if isinstance(given, bool) or not isinstance(given, int | str):
+        return given
+    try:
+        return parse_interval(str(given))
+    except BadRequest:
+        return given
+
 
 Symbol = Annotated[str, Field(min_length=2, max_length=40, description="Bybit symbol, e.g. BTCUSDT")]
 Market = Annotated[Category, Field(description="Market type")]
-Bar = Annotated[Interval, Field(description="Minutes, or D W M")]
+# The schema names Bybit's codes only.
+Code = Annotated[Interval, BeforeValidator(read_interval)]
+Bar = Annotated[Code, Field(description="Minutes, or D W M")]
 Start = Annotated[str, Field(max_length=40, description="ISO 8601 UTC, inclusive")]
 End = Annotated[str, Field(max_length=40, description="ISO 8601 UTC, exclusive")]
 Cursor = Annotated[str | None, Field(max_length=20, pattern=r"^\d+$", description="next_cursor of the last answer")]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Annotated, Any, Literal
 
+from mcp.types import CallToolResult, ImageContent
 from pydantic import BaseModel, Field
 
 from engine.core.run_settings import RunSettings
 from engine.core.series import clean_symbol
 from engine.core.times import parse_range_ms
+from engine.errors import BadRequest
 from tools.arguments import Bar, Cursor, End, Market, RunId, Start, Symbol, next_cursor, offset_of
 from tools.declare import LabHandle, ProgressHandle, tool
 
@@ -33,6 +36,9 @@ class DataUsed(BaseModel):
     start: str
     end: str = Field(description="Exclusive")
     bars: int
+    first_bar: str
+    last_bar: str
+    currency: str | None = Field(description="Of all money; null where the instrument is not known")
     warmup_bars: int
     gaps: int
     source: str = Field(description="bybit, simulated, replay, imported, or several joined by +")
@@ -57,7 +63,7 @@ class BacktestResult(BaseModel):
     data: DataUsed
     metrics: dict[str, float | int | None]
     undefined: dict[str, str] = Field(description="Why a metric is null")
-    intrabar: IntrabarRange | None = Field(description="Only when bars were ambiguous")
+    intrabar: IntrabarRange
     exits: dict[str, int] = Field(description="Trades by exit reason")
     skipped_entries: dict[str, int]
     assumptions: list[str]
@@ -223,6 +229,47 @@ async def get_trades(
     )
 
 
+class Picture(BaseModel):
+    """What the picture beside this shows."""
+
+    run_id: str
+    kind: str
+    bytes: int
+    size: str
+
+
+@tool("reads", core=True)
+async def show_chart(
+    run_id: RunId,
+    kind: Annotated[
+        Literal["run", "monthly_returns"], Field(description="Candles with fills, equity and drawdown; or months")
+    ] = "run",
+    start: Annotated[str | None, Field(max_length=40, description="Only from here, ISO 8601 UTC")] = None,
+    end: Annotated[str | None, Field(max_length=40, description="Only to here")] = None,
+    *,
+    lab: LabHandle,
+) -> Annotated[CallToolResult, Picture]:
+    """Draw a stored run as a PNG. Figures: get_run."""
+    if (start is None) != (end is None):
+        raise BadRequest("a part has a start and an end", fix="give both start and end, or neither")
+    range_ms = None if start is None or end is None else parse_range_ms(start, end)
+    png = await lab.backtests.chart(run_id, kind, range_ms)
+    picture = Picture(run_id=run_id, kind=kind, bytes=len(png), size="1200x900")
+    return CallToolResult(
+        content=[ImageContent(type="image", data=base64.b64encode(png).decode(), mime_type="image/png")],
+        structured_content=picture.model_dump(mode="json"),
+    )
+
+
+class Causality(BaseModel):
+    """Whether the past of a run changes with its future."""
+
+    causal: bool
+    cuts: int
+    comparisons: int
+    leaks: list[str]
+
+
 class Reproduction(BaseModel):
     """Whether a run comes out the same again."""
 
@@ -234,9 +281,70 @@ class Reproduction(BaseModel):
     recomputed_sha256: str
     engine_then: str
     engine_now: str
+    causality: Causality | None = Field(None, description="When asked for")
 
 
 @tool("reads")
-async def reproduce_run(run_id: RunId, *, lab: LabHandle) -> Reproduction:
-    """Run a stored backtest again from its manifest and compare every byte of the result."""
-    return Reproduction(**await lab.backtests.reproduce(run_id))
+async def reproduce_run(
+    run_id: RunId,
+    prove_causality: Annotated[int, Field(ge=0, le=50, description="Replays on cut and made-up futures; 0: none")] = 0,
+    *,
+    lab: LabHandle,
+) -> Reproduction:
+    """Run a stored backtest again from its manifest and compare every byte; on request prove that it never looks ahead."""
+    proof = None
+    again = await lab.backtests.reproduce(run_id)
+    if prove_causality:
+        report = await lab.backtests.prove_causality(run_id, prove_causality)
+        proof = Causality(
+            causal=report.causal,
+            cuts=len(report.cuts),
+            comparisons=report.comparisons,
+            leaks=[
+                f"{leak.what} at bar {leak.row}, future {leak.future} from bar {leak.cut}" for leak in report.leaks[:5]
+            ],
+        )
+    return Reproduction(**again, causality=proof)
+
+
+class ListComparison(BaseModel):
+    """How a run and a list of trades agree."""
+
+    run_id: str
+    their_trades: int
+    our_trades: int
+    matched_entries: int = Field(description="Same side and time")
+    matched: int = Field(description="In every field")
+    first_difference: dict[str, Any] | None
+    likely_reason: str | None
+    explanations: list[dict[str, Any]] = Field(description="Reason, confidence 0 to 1, detail; likeliest first")
+
+
+@tool("reads")
+async def compare_with_tradingview(
+    run_id: RunId,
+    path: Annotated[str, Field(min_length=1, max_length=1000, description='"List of trades" CSV on this machine')],
+    utc_offset_minutes: Annotated[
+        int, Field(ge=-840, le=840, description="Of times without a zone: the chart's time zone")
+    ] = 0,
+    *,
+    lab: LabHandle,
+) -> ListComparison:
+    """Compare a run with TradingView's "List of trades" export: first differing trade and the likely reason."""
+    found = await lab.backtests.compare_with_list(run_id, path, utc_offset_minutes)
+    first = found.first_difference
+    return ListComparison(
+        run_id=run_id,
+        their_trades=found.their_trades,
+        our_trades=found.our_trades,
+        matched_entries=found.matched_entries,
+        matched=found.matched,
+        first_difference=None
+        if first is None
+        else {"their_row": first.their_row, "our_row": first.our_row, "fields": list(first.fields)},
+        likely_reason=found.likely_reason,
+        explanations=[
+            {"reason": one.reason, "confidence": round(one.confidence, 2), "detail": one.detail}
+            for one in found.explanations
+        ],
+    )

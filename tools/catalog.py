@@ -23,7 +23,7 @@ class Selection:
     toolsets : sequence of str
         Family names, `core`, or `all`.
     tools : sequence of str
-        Single tools offered besides the toolsets; when given without toolsets, only these.
+        Single tools: only these when no toolsets are named, besides the toolsets otherwise.
     exclude : sequence of str
         Single tools withheld.
     read_only : bool
@@ -70,7 +70,23 @@ def select(selection: Selection) -> list[ToolDef]:
     wanted = set[str]().union(*(groups[name] for name in _known(toolsets, groups, "toolset")))
     wanted |= set(_known(selection.tools, groups["all"], "tool"))
     wanted -= set(_known(selection.exclude, groups["all"], "tool"))
-    return [tool for tool in tools if tool.name in wanted and (tool.effect == "reads" or not selection.read_only)]
+    offered = [tool for tool in tools if tool.name in wanted and (tool.effect == "reads" or not selection.read_only)]
+    if not offered:
+        raise _nothing_offered(selection, wanted)
+    return offered
+
+
+def _nothing_offered(selection: Selection, wanted: set[str]) -> BadRequest:
+    if selection.read_only and wanted:
+        named = ", ".join(sorted(wanted))
+        return BadRequest(
+            f"nothing would be offered: read-only withholds {named}",
+            fix="leave read_only (BST_READ_ONLY) off, or name tools that only read (`bst tools --read-only` lists them)",
+        )
+    return BadRequest(
+        "nothing would be offered: every tool is excluded",
+        fix="name other toolsets or tools, or exclude fewer (`bst tools` lists them)",
+    )
 
 
 def _known(names: Iterable[str], known: Iterable[str], what: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.core.series import Source
 from engine.errors import LabError
 
 if TYPE_CHECKING:  # the engine's working parts are heavy; naming them must not import them
@@ -17,6 +18,19 @@ if TYPE_CHECKING:  # the engine's working parts are heavy; naming them must not 
     from engine.ports import Clock, Feed
     from engine.store import Store
     from engine.strategies import Strategies
+
+
+_ANSWERERS: dict[Source, str] = {
+    "bybit": "Bybit answers",
+    "simulated": "a simulated exchange answers",
+    "replay": "an exchange that replays local files answers",
+}
+
+
+def describe_answerer(feed: Feed) -> str:
+    """Say who answered last: the answers tell, not the settings."""
+    told = _ANSWERERS.get(feed.source, f"{feed.source} answers")
+    return told if feed.source == feed.name else f"{told} at this address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +68,4 @@ class Lab:
             skew_ms = await self.feed.server_time_ms() - self.clock.now_ms()
         except LabError as error:
             return False, error.message
-        return True, f"answers; its clock is {skew_ms} ms ahead of ours"
+        return True, f"{describe_answerer(self.feed)}; its clock is {skew_ms} ms ahead of ours"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
+from engine.core.markets import RiskTier
 from engine.core.run_settings import DEFAULT_FEES_PERCENT
 from engine.core.series import Series, clean_symbol
 from engine.core.timeframes import Interval, advance, ceil_open, floor_open, step_ms
 from engine.core.times import iso_utc, parse_range_ms, parse_time_ms
 from engine.errors import BadRequest
-from tools.arguments import Bar, Cursor, Market, Start, Symbol, next_cursor, offset_of
+from tools.arguments import Bar, Code, Cursor, Market, Start, Symbol, next_cursor, offset_of, read_interval
 from tools.declare import LabHandle, ProgressHandle, tool
 
 
@@ -32,7 +33,7 @@ class InstrumentPage(BaseModel):
     items: list[InstrumentRow]
     total: int
     next_cursor: str | None
-    source: str
+    source: str = Field(description="Who listed them; stored: fetched before this process")
 
 
 @tool("reads", core=True, asks_exchange=True)
@@ -62,7 +63,10 @@ async def search_instruments(
         for instrument in found
     ]
     return InstrumentPage(
-        items=rows, total=total, next_cursor=next_cursor(offset, len(rows), total), source=lab.feed.name
+        items=rows,
+        total=total,
+        next_cursor=next_cursor(offset, len(rows), total),
+        source=lab.instruments.origin(category),
     )
 
 
@@ -97,14 +101,18 @@ class InstrumentCard(BaseModel):
     delivery: str | None
     fees_percent: dict[str, float] = Field(description="Bybit non-VIP")
     risk_tiers: list[RiskTierRow] = Field(description="First five, lowest first")
-    source: str
+    source: str = Field(description="Who gave the rules and, after +, the tiers; stored: fetched before this process")
 
 
 @tool("reads", asks_exchange=True)
 async def get_instrument(symbol: Symbol, category: Market = "linear", *, lab: LabHandle) -> InstrumentCard:
     """Show the trading rules of one instrument: tick, lot, minimum order, leverage tiers, fees, funding interval, launch."""
     instrument = await lab.instruments.find(category, clean_symbol(symbol))
-    tiers = [] if category == "spot" else await lab.feed.risk_tiers(category, instrument.symbol)
+    sources = [lab.instruments.origin(category, instrument.symbol)]
+    tiers: list[RiskTier] = []
+    if category != "spot":
+        tiers = await lab.feed.risk_tiers(category, instrument.symbol)
+        sources.append(lab.feed.source)
     taker, maker = DEFAULT_FEES_PERCENT[category]
     return InstrumentCard(
         symbol=instrument.symbol,
@@ -134,7 +142,7 @@ async def get_instrument(symbol: Symbol, category: Market = "linear", *, lab: La
             )
             for tier in tiers[:5]
         ],
-        source=lab.feed.name,
+        source="+".join(dict.fromkeys(sources)),
     )
 
 
@@ -195,7 +203,7 @@ async def get_market_snapshot(
         next_funding=None if ticker.next_funding_ms is None else iso_utc(ticker.next_funding_ms),
         bids=list(book.bids),
         asks=list(book.asks),
-        source=lab.feed.name,
+        source=lab.feed.source,
     )
 
 
@@ -285,7 +293,7 @@ class MultiTimeframe(BaseModel):
 @tool("reads", asks_exchange=True)
 async def get_mtf_candles(
     symbol: Symbol,
-    intervals: Annotated[list[Interval], Field(min_length=1, max_length=5)] = ["15", "60", "240"],  # noqa: B006 - never changed
+    intervals: Annotated[list[Code], Field(min_length=1, max_length=5)] = ["15", "60", "240"],  # noqa: B006 - never changed
     category: Market = "linear",
     end: Annotated[str | None, Field(max_length=40, description="ISO 8601 UTC, exclusive; default now")] = None,
     limit: Annotated[int, Field(ge=1, le=200, description="Bars of the largest interval")] = 10,
@@ -355,7 +363,9 @@ async def get_derivatives_history(
     start: Start,
     end: Annotated[str, Field(max_length=40, description="ISO 8601 UTC, exclusive")],
     interval: Annotated[
-        Literal["5", "15", "30", "60", "240", "D"], Field(description="Sampling; funding has its own times")
+        Literal["5", "15", "30", "60", "240", "D"],
+        BeforeValidator(read_interval),
+        Field(description="Sampling; funding has its own times")
     ] = "60",
     category: Annotated[Literal["linear", "inverse"], Field(description="Market type")] = "linear",
     limit: Annotated[int, Field(ge=1, le=1000, description="Newest rows of the range")] = 50,
@@ -367,7 +377,9 @@ async def get_derivatives_history(
     name = clean_symbol(symbol)
     await lab.instruments.find(category, name)
     start_ms, end_ms = parse_range_ms(start, end)
-    columns, rows, unit = await _derivative_rows(lab, category, name, kind, interval, start_ms, end_ms, limit, progress)
+    columns, rows, unit, source = await _derivative_rows(
+        lab, category, name, kind, interval, start_ms, end_ms, limit, progress
+    )
     return DerivativesTable(
         symbol=name,
         category=category,
@@ -376,7 +388,7 @@ async def get_derivatives_history(
         rows=rows[-limit:],
         total=len(rows),
         unit=unit,
-        source=lab.feed.name,
+        source=source,
     )
 
 
@@ -402,7 +414,7 @@ async def _derivative_rows(
     end_ms: int,
     limit: int,
     progress: Any,
-) -> tuple[list[str], list[list[Any]], str]:
+) -> tuple[list[str], list[list[Any]], str, str]:
     unit = _UNITS[kind]
     if kind in _CANDLE_KINDS:
         if kind == "premium" and category == "inverse":
@@ -412,13 +424,14 @@ async def _derivative_rows(
         series = Series(lab.feed.name, category, symbol, _CANDLE_KINDS[kind], interval)  # type: ignore[arg-type]
         loaded = await lab.history.load(series, start_ms, end_ms, progress)
         rows = [row[:5] for row in _rows(loaded.candles)]
-        return ["time", "open", "high", "low", "close"], rows, unit
+        return ["time", "open", "high", "low", "close"], rows, unit, loaded.source
     if kind == "funding":
         points = await lab.feed.funding_history(category, symbol, start_ms, end_ms, limit)
-        return ["time", "rate"], [[iso_utc(point.at_ms), point.rate] for point in points], unit
+        return ["time", "rate"], [[iso_utc(point.at_ms), point.rate] for point in points], unit, lab.feed.source
     sample = _SAMPLES[interval]
     if kind == "open_interest":
         interest = await lab.feed.open_interest(category, symbol, sample, start_ms, end_ms, limit)
-        return ["time", "value"], [[iso_utc(point.at_ms), point.value] for point in interest], unit
+        return ["time", "value"], [[iso_utc(point.at_ms), point.value] for point in interest], unit, lab.feed.source
     ratios = await lab.feed.long_short_ratio(category, symbol, sample, start_ms, end_ms, limit)
-    return ["time", "long", "short"], [[iso_utc(p.at_ms), p.long_share, p.short_share] for p in ratios], unit
+    shares = [[iso_utc(point.at_ms), point.long_share, point.short_share] for point in ratios]
+    return ["time", "long", "short"], shares, unit, lab.feed.source

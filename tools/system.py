@@ -27,7 +27,7 @@ class Health(BaseModel):
     status: Literal["ok", "degraded"]
     now: str
     version: str
-    feed: str
+    feed: str = Field(description="Who answered last, else the feed of the settings")
     parts: list[PartHealth]
 
 
@@ -43,7 +43,7 @@ async def health_check(
         status="ok" if all(part.ok for part in parts) else "degraded",
         now=iso_utc(lab.clock.now_ms()),
         version=lab.version,
-        feed=lab.feed.name,
+        feed=lab.feed.source,
         parts=parts,
     )
 

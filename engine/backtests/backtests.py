@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
 from engine.backtests.computation import ENGINE_VERSION, Outcome, canonical_json, compute, instrument_rules
+from engine.backtests.pictures import ChartKind, draw
 from engine.backtests.presentation import (
     condition_summary,
     csv_text,
@@ -18,15 +20,19 @@ from engine.backtests.presentation import (
     run_card,
     trade_rows,
 )
+from engine.candle_files import read_text_file
 from engine.core.candles import Candles
+from engine.core.causality import CausalityReport, prove_causality
 from engine.core.expressions import Evaluator, tree_of
-from engine.core.expressions.warmup import warmup_bars
+from engine.core.expressions.warmup import series_used, warmup_bars
+from engine.core.markets import Instrument
 from engine.core.run_settings import RunSettings
 from engine.core.series import Category, Series
 from engine.core.strategy import CompiledStrategy, compile_strategy, parse_strategy
 from engine.core.timeframes import Interval
 from engine.core.times import iso_utc, parse_range_ms
-from engine.errors import DataMissing, NotFound
+from engine.core.tradingview import Comparison, columns_of, compare_trades, parse_trade_list
+from engine.errors import BadRequest, DataMissing, NotFound
 from engine.history import History, LoadedCandles, Report
 from engine.instruments import Instruments
 from engine.ports import Clock, Feed
@@ -82,12 +88,20 @@ class Backtests:
                 fix="choose a later range: get_instrument shows the launch, get_coverage what is stored",
             )
         instrument = await self._instruments.find_if_reachable(category, symbol)
+        _check_leverage(settings, instrument)
         rules = instrument_rules(instrument)
-        inputs = await self._inputs.gather(series, loaded.candles, settings, report=report)
+        # When the exchange does not even tell the instrument, only what is stored can be used.
+        stored_tiers = () if instrument is None else None
+        inputs = await self._inputs.gather(series, loaded.candles, settings, stored_tiers=stored_tiers, report=report)
+        extras = await self._inputs.extras(series, loaded.candles, compiled.series)
+        inputs = replace(inputs, extras=extras)
         given = (compiled, named.origin, loaded, series, (start_ms, end_ms), settings, rules)
         outcome = await asyncio.to_thread(compute, *given, inputs)
         if settings.intrabar == "magnify" and outcome.simulation.ambiguous_bars:
-            inputs = await self._inputs.gather(series, loaded.candles, settings, minutes=True, report=report)
+            inputs = await self._inputs.gather(
+                series, loaded.candles, settings, minutes=True, stored_tiers=stored_tiers, report=report
+            )
+            inputs = replace(inputs, extras=extras)
             outcome = await asyncio.to_thread(compute, *given, inputs)
         return await self._stored(outcome, compiled, series)
 
@@ -186,14 +200,43 @@ class Backtests:
 
     async def equity_curve(self, run_id: str) -> tuple[Any, Any]:
         """Return bar opens (int64 ms) and equity at their closes (float64) of a stored run."""
-        record = await self._run(run_id)
-        outcome, candles, unchanged = await self._again(record)
+        outcome, candles = await self._unchanged(run_id)
+        return candles.ts, outcome.simulation.equity
+
+    async def chart(self, run_id: str, kind: ChartKind, range_ms: tuple[int, int] | None) -> bytes:
+        """Return a PNG of a stored run."""
+        outcome, candles = await self._unchanged(run_id)
+        return await asyncio.to_thread(draw, run_id, outcome, candles, kind, range_ms)
+
+    async def compare_with_list(self, run_id: str, path: str, utc_offset_minutes: int) -> Comparison:
+        """Compare a stored run with a list of trades exported by TradingView."""
+        text = await asyncio.to_thread(read_text_file, path)
+        theirs = parse_trade_list(text, utc_offset_minutes=utc_offset_minutes)
+        outcome, candles = await self._unchanged(run_id)
+        rules = outcome.manifest["instrument"] or {}
+        ours = columns_of(outcome.simulation.trades, candles)
+        return await asyncio.to_thread(compare_trades, theirs, ours, candles, tick=float(rules.get("tick_size") or 0))
+
+    async def prove_causality(self, run_id: str, cuts: int) -> CausalityReport:
+        """Replay a stored run on cut and made-up futures: nothing before the cut may change."""
+        outcome, candles = await self._unchanged(run_id)
+        manifest = outcome.manifest
+        strategy, data = manifest["strategy"], manifest["data"]
+        compiled = compile_strategy(parse_strategy(strategy["document"]), strategy["params"])
+        series = Series(data["feed"], data["category"], data["symbol"], "trade", data["interval"])
+        extras = await self._inputs.extras(series, candles, compiled.series)
+        return await asyncio.to_thread(
+            prove_causality, compiled, candles, series.interval, cuts=cuts, seed=0, extras=extras
+        )
+
+    async def _unchanged(self, run_id: str) -> tuple[Outcome, Candles]:
+        outcome, candles, unchanged = await self._again(await self._run(run_id))
         if not unchanged:
             raise DataMissing(
-                f"the candles of {run_id} have changed or are gone, so its curve cannot be recomputed",
-                fix="get_run with equity_points returns the stored daily equity",
+                f"the data of {run_id} have changed or are gone, so it cannot be shown again",
+                fix="run the backtest again; get_run and get_trades still show the stored one",
             )
-        return candles.ts, outcome.simulation.equity
+        return outcome, candles
 
     async def reproduce(self, run_id: str) -> dict[str, Any]:
         """Run a stored manifest again and compare bytes."""
@@ -245,6 +288,7 @@ class Backtests:
             minutes=described["minutes_sha256"] is not None,
             stored_tiers=tiers_from_manifest(described.get("tiers")),
         )
+        inputs = replace(inputs, extras=await self._inputs.extras(series, candles, compiled.series))
         outcome = await asyncio.to_thread(
             compute,
             compiled,
@@ -286,8 +330,10 @@ class Backtests:
         if len(loaded.candles) == 0:
             raise DataMissing(f"there are no candles of {series} in that range", fix="choose a later range")
 
+        extras = await self._inputs.extras(series, loaded.candles, series_used(tree))
+
         def column() -> Any:
-            evaluator = Evaluator(loaded.candles, interval)
+            evaluator = Evaluator(loaded.candles, interval, extras=extras)
             evaluator.expect([tree])
             return evaluator.conditions(tree) if tree.boolean else evaluator.numbers(tree)
 
@@ -306,3 +352,12 @@ class Backtests:
             "summary": condition_summary(values) if tree.boolean else number_summary(values),
             "source": loaded.source,
         }
+
+
+def _check_leverage(settings: RunSettings, instrument: Instrument | None) -> None:
+    most = None if instrument is None else instrument.max_leverage
+    if most is not None and settings.leverage > float(most):
+        raise BadRequest(
+            f"leverage {settings.leverage:g} is above the {float(most):g} that the instrument allows",
+            fix=f"settings.leverage is 1 to {float(most):g}",
+        )

@@ -45,8 +45,9 @@ class Outcome:
 
     @property
     def run_id(self) -> str:
-        """Return the run's name, which its manifest decides."""
-        return "run_" + hashlib.sha256(canonical_json(self.manifest).encode()).hexdigest()[:12]
+        """Return the run's name, which its manifest decides, whatever spelling the strategy was given in."""
+        decides = {**self.manifest, "strategy": {**self.manifest["strategy"], "document": None, "origin": None}}
+        return "run_" + hashlib.sha256(canonical_json(decides).encode()).hexdigest()[:12]
 
     @property
     def sha256(self) -> str:
@@ -67,7 +68,7 @@ def instrument_rules(instrument: Instrument | None) -> dict[str, str | None] | N
     """Return the rules a run depends on, as printed, for its manifest."""
     if instrument is None:
         return None
-    names = ("tick_size", "lot_step", "min_quantity", "max_market_quantity", "min_notional")
+    names = ("settle_coin", "tick_size", "lot_step", "min_quantity", "max_market_quantity", "min_notional")
     return {name: None if (value := getattr(instrument, name)) is None else str(value) for name in names}
 
 
@@ -83,12 +84,18 @@ def compute(
 ) -> Outcome:
     """Return what a run leaves, from its inputs alone: no clock, no store, no network."""
     candles = loaded.candles
+    currency = None if rules is None else rules["settle_coin"]
     execution = execution_settings(settings, compiled.size, series.category, rules, inputs)
-    signals = compute_signals(compiled, candles, series.interval)
+    signals = compute_signals(compiled, candles, series.interval, extras=inputs.extras)
     simulation = simulate(candles, signals, execution, inputs.detail)
     if broken := check_accounting(simulation, candles, execution, inputs.detail):
         raise LabError(f"the run does not add up: {'; '.join(broken)}", fix="please report this with the run's inputs")
     measured = compute_metrics(simulation, candles, series.interval, execution, unmodelled=inputs.unmodelled)
+    skipped = {
+        reason: count
+        for reason, count in {**simulation.skipped_entries, "no_valid_distance": signals.void_entries}.items()
+        if count
+    }
     strategy = {
         "name": compiled.name,
         "origin": origin,
@@ -102,6 +109,9 @@ def compute(
         "start": iso_utc(range_ms[0]),
         "end": iso_utc(range_ms[1]),
         "bars": len(candles),
+        "first_bar": iso_utc(int(candles.ts[0])),
+        "last_bar": iso_utc(int(candles.ts[-1])),
+        "currency": currency,
         "source": loaded.source,
         "sha256": candles.sha256(),
     }
@@ -112,9 +122,9 @@ def compute(
         "undefined": dict(measured.reasons),
         "intrabar": _extremes(simulation, candles, signals, execution, inputs),
         "exits": dict(sorted(Counter(EXIT_REASONS[code] for code in simulation.trades.exit_reason.tolist()).items())),
-        "skipped_entries": {reason: count for reason, count in simulation.skipped_entries.items() if count},
+        "skipped_entries": skipped,
         "assumptions": [*assumptions_of(execution, simulation), *inputs.assumptions],
-        "warnings": [*warnings_of(compiled, loaded, simulation, series, settings), *inputs.warnings],
+        "warnings": [*warnings_of(compiled, loaded, simulation, series, settings, range_ms, skipped), *inputs.warnings],
     }
     manifest = {
         "engine": ENGINE_VERSION,
@@ -152,7 +162,7 @@ def execution_settings(
         return float(kept.get(name) or 0)
 
     return ExecutionSettings(
-        capital=settings.capital,
+        capital=settings.capital_in(category),
         category=category,
         taker_fee_fraction=taker / 100,
         maker_fee_fraction=maker / 100,
@@ -185,9 +195,7 @@ def _size(chosen: Size | None, own: CompiledSize | None) -> tuple[str, float]:
 
 def _extremes(
     simulation: Simulation, candles: Candles, signals: Signals, execution: ExecutionSettings, inputs: RunInputs
-) -> dict[str, Any] | None:
-    if simulation.ambiguous_bars == 0:
-        return None
+) -> dict[str, Any]:
     worst, best = simulate_extremes(candles, signals, execution, inputs.detail)
     return {
         "ambiguous_bars": simulation.ambiguous_bars,

@@ -7,7 +7,23 @@ from engine.core.run_settings import RunSettings
 from engine.core.series import Series
 from engine.core.simulation import Simulation
 from engine.core.strategy import CompiledStrategy
+from engine.core.timeframes import step_ms
+from engine.core.times import iso_utc
 from engine.history import LoadedCandles
+
+_SKIPS = {
+    "conflicting_signals": "long and short at the same close (both void)",
+    "direction_not_allowed": "in a direction that is not allowed",
+    "ruined": "after the capital was lost",
+    "no_stop": "without the stop that risk sizing needs",
+    "below_min_quantity": "below the minimum quantity (raise capital or size)",
+    "below_min_notional": "below the minimum order value (raise capital or size)",
+    "insufficient_margin": "larger than equity times leverage (lower size, or raise capital or leverage)",
+    "above_risk_limit": "above the risk limit of the symbol at this leverage",
+    "outside_session": "outside the session",
+    "order_not_filled": "whose resting order was not filled",
+    "no_valid_distance": "with a stop, target or order distance that is not positive",
+}
 
 
 def assumptions_of(execution: ExecutionSettings, simulation: Simulation) -> list[str]:
@@ -39,12 +55,25 @@ def _intrabar(execution: ExecutionSettings, simulation: Simulation) -> str:
     return f"stop and target in one bar: {first} first ({execution.intrabar})"
 
 
+def _range_warnings(loaded: LoadedCandles, series: Series, range_ms: tuple[int, int]) -> list[str]:
+    found: list[str] = []
+    step = step_ms(series.interval)
+    first_ms, last_ms = int(loaded.candles.ts[0]), int(loaded.candles.ts[-1])
+    if first_ms >= range_ms[0] + step:
+        found.append(f"the range asked for starts before the first bar, {iso_utc(first_ms)}")
+    if last_ms + 2 * step <= range_ms[1]:
+        found.append(f"the range asked for ends after the last closed bar, {iso_utc(last_ms)}")
+    return found
+
+
 def warnings_of(
     compiled: CompiledStrategy,
     loaded: LoadedCandles,
     simulation: Simulation,
     series: Series,
     settings: RunSettings,
+    range_ms: tuple[int, int],
+    skipped: dict[str, int],
 ) -> list[str]:
     """Return what a reader should know before believing the figures."""
     found = list(compiled.warnings)
@@ -61,6 +90,10 @@ def warnings_of(
         found.append(
             f"the range has {len(loaded.candles)} bars but indicators need {warmup} to warm up: no signal was possible"
         )
+    found += _range_warnings(loaded, series, range_ms)
+    if skipped and sum(skipped.values()) >= max(1, len(simulation.trades)):
+        told = "; ".join(f"{count} {_SKIPS.get(reason, reason)}" for reason, count in skipped.items())
+        found.append(f"entries that opened nothing: {told}")
     if len(simulation.trades) < 30:
         found.append(f"{len(simulation.trades)} trades are too few to tell skill from luck")
     if simulation.ruined:

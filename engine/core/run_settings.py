@@ -49,8 +49,12 @@ class RunSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    capital: float = Field(
-        10_000, gt=0, le=1e12, allow_inf_nan=False, description="Starting equity, settlement currency"
+    capital: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        allow_inf_nan=False,
+        description="Starting equity, settlement currency; default 10000, on inverse 1",
     )
     taker_fee_percent: Fee | None = Field(None, description="Default: Bybit non-VIP of the category")
     maker_fee_percent: Fee | None = Field(None, description="Default: Bybit non-VIP of the category")
@@ -65,6 +69,12 @@ class RunSettings(BaseModel):
     round_to_lot: bool = Field(True, description="Round to lot and tick, respect minimum order")
     funding: bool = Field(True, description="Charge recorded funding")
     allow_short: bool = True
+
+    def capital_in(self, category: Category) -> float:
+        """Return the starting equity: quote currency, or coins on inverse contracts."""
+        if self.capital is not None:
+            return self.capital
+        return 1.0 if category == "inverse" else 10_000.0
 
     def fees_percent(self, category: Category) -> tuple[float, float]:
         """Return (taker, maker) fees in percent of notional."""

@@ -83,6 +83,8 @@ class Signals:
         Bars in which an entry may fill; None: all.
     is_flat_outside_session : bool
         Whether a position is closed at the open of the first bar outside.
+    void_entries : int
+        Entry conditions that held at a bar whose stop, target, trail or order distance was not a positive number.
     """
 
     long_entry: BoolColumn
@@ -104,6 +106,7 @@ class Signals:
     partial_targets: tuple[PartialTarget, ...] = ()
     session: BoolColumn | None = None
     is_flat_outside_session: bool = False
+    void_entries: int = 0
 
 
 def compute_signals(
@@ -146,10 +149,12 @@ def compute_signals(
         tree = strategy.rules.get(rule)
         return np.zeros(len(candles), np.bool_) if tree is None else evaluator.conditions(tree) & mask
 
+    void = allowed & ~enterable
     return Signals(
         long_entry=decide("long_entry", enterable),
         long_exit=decide("long_exit", allowed),
         short_entry=decide("short_entry", enterable),
+        void_entries=int(np.count_nonzero(decide("long_entry", void) | decide("short_entry", void))),
         short_exit=decide("short_exit", allowed),
         stop_fraction=strategy.stop.fraction,
         stop_distance=distances[0],

@@ -24,6 +24,8 @@ OrderKind = Literal["limit", "stop"]
 MOST_ENTRIES = 10
 Rule = Literal["long_entry", "long_exit", "short_entry", "short_exit"]
 SizeMode = Literal["equity_fraction", "quote", "quantity", "risk"]
+# Beyond this a number is a mistake; min and max of a parameter only bound searches.
+LARGEST_PARAMETER = 1e9
 RULES: tuple[Rule, ...] = ("long_entry", "long_exit", "short_entry", "short_exit")
 
 
@@ -338,10 +340,11 @@ def _checked_params(document: StrategyDocument, params: Mapping[str, Any]) -> di
         given: Any = params.get(name, param.default)
         whole = " whole" if param.integer else ""
         # Compared before it is converted: a caller may hand in a text, or an integer beyond any float.
-        fits = isinstance(given, (int, float)) and not isinstance(given, bool) and param.min <= given <= param.max
+        fits = isinstance(given, (int, float)) and not isinstance(given, bool) and abs(given) <= LARGEST_PARAMETER
         if not fits or (param.integer and not float(given).is_integer()):
             raise BadRequest(
-                f"params.{name} is {str(given)[:40]}", fix=f"write a{whole} number from {param.min:g} to {param.max:g}"
+                f"params.{name} is {str(given)[:40]}",
+                fix=f"write a{whole} number; its usual range is {param.min:g} to {param.max:g}",
             )
         values[name] = float(given)
     return values
@@ -349,6 +352,7 @@ def _checked_params(document: StrategyDocument, params: Mapping[str, Any]) -> di
 
 def _with_warnings(strategy: CompiledStrategy, read: set[str]) -> CompiledStrategy:
     warnings = (
+        *_outside_search_range(strategy),
         *_unused(strategy.document, read),
         *_constant_rules(strategy),
         *_one_way(strategy),
@@ -358,6 +362,13 @@ def _with_warnings(strategy: CompiledStrategy, read: set[str]) -> CompiledStrate
         **{name: getattr(strategy, name) for name in CompiledStrategy.__slots__ if name != "warnings"},
         warnings=warnings,
     )
+
+
+def _outside_search_range(strategy: CompiledStrategy) -> Iterable[str]:
+    for name, value in strategy.params.items():
+        param = strategy.document.params[name]
+        if not param.min <= value <= param.max:
+            yield f"parameter {name!r} is {value:g}, outside its usual range {param.min:g} to {param.max:g}"
 
 
 def _unused(document: StrategyDocument, read: set[str]) -> Iterable[str]:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from engine.core.markets import FundingRate, Instrument, LongShortRatio, OpenInterest, OrderBook, RiskTier, Ticker
 from engine.core.series import Category, FeedName, Series, Source
 from engine.core.timeframes import advance, count_opens, floor_open
-from engine.errors import BadPayload, BadRequest, Banned, NotFound, RateLimited, Unavailable
+from engine.errors import BadPayload, BadRequest, Banned, NotFound, RateLimited, Unavailable, Unreachable
 from engine.market import translation, wire
 from engine.market.answers import Answer, read_answer
 from engine.market.fields import validate
@@ -39,6 +39,9 @@ _KIND_CATEGORIES: Mapping[str, tuple[Category, ...]] = {
     "index": ("linear", "inverse"),
     "premium": ("linear",),
 }
+_UNREACHABLE_FIX = (
+    "check the network and BYBIT_REST_URL, or start with --feed simulated; ranges that are stored work offline"
+)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -74,8 +77,9 @@ class BybitFeed:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise BadRequest(f"{base_url!r} is not an address", fix="BYBIT_REST_URL is like https://api.bybit.com")
         self.name: FeedName = name
-        self.source: Source = name
+        self._answered_by: Source = name
         self._base_url = base_url
+        self._host = parts.hostname
         self._is_local = parts.hostname in _LOOPBACK
         self._clock = clock
         self._limiter = limiter
@@ -83,6 +87,11 @@ class BybitFeed:
         self._transport = transport
         self._client: httpx2.AsyncClient | None = None
         self._closed = False
+
+    @property
+    def source(self) -> Source:
+        """Return who answered last; before any answer, who is expected to."""
+        return self._answered_by
 
     async def server_time_ms(self) -> int:
         """Return the exchange's clock."""
@@ -276,7 +285,7 @@ class BybitFeed:
             exc.retry_after_s = self._limiter.slow_down(granted_at, exc.retry_after_s)
             raise
         self._limiter.succeeded()
-        self.source = answer.source or self.name
+        self._answered_by = answer.source or self.name
         return answer
 
     async def _send(self, path: str, asked: Parameters, left_s: float) -> httpx2.Response:
@@ -287,10 +296,11 @@ class BybitFeed:
                 return await self._open_client().get(path, params=asked)
         except (TimeoutError, httpx2.TimeoutException) as exc:
             raise Unavailable("the exchange did not answer in time", fix="try again later") from exc
+        except httpx2.ConnectError as exc:
+            raise Unreachable(f"the exchange's host {self._host!r} cannot be reached", fix=_UNREACHABLE_FIX) from exc
         except httpx2.HTTPError as exc:
             raise Unavailable(
-                f"the exchange cannot be reached ({type(exc).__name__})",
-                fix="check the network and BYBIT_REST_URL, or use the simulated feed",
+                f"the connection to the exchange broke ({type(exc).__name__})", fix=_UNREACHABLE_FIX
             ) from exc
 
     def _open_client(self) -> httpx2.AsyncClient:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tenacity.wait import wait_random_exponential
 
-from engine.errors import BadPayload, Banned, LabError, Unavailable
+from engine.errors import BadPayload, Banned, LabError, Unavailable, Unreachable
 from engine.ports import Clock
 
 Outcome = TypeVar("Outcome")
@@ -17,7 +17,10 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to wait for the exchange. All in seconds but `attempts`."""
+    """How long to wait for the exchange. All in seconds but the numbers of attempts.
+
+    A host that takes no connection rarely does so seconds later, so it is given up after `unreachable_attempts`.
+    """
 
     deadline_s: float = 120.0
     connect_timeout_s: float = 5.0
@@ -25,6 +28,7 @@ class Patience:
     retry_base_s: float = 0.5
     retry_cap_s: float = 30.0
     attempts: int = 8
+    unreachable_attempts: int = 3
 
 
 def is_transient(error: BaseException) -> bool:
@@ -47,8 +51,14 @@ async def retry(
         asked_s = error.retry_after_s if isinstance(error, LabError) else None
         return max(jitter(state), asked_s or 0.0)
 
+    unreachable = 0
+
     def is_enough(state: RetryCallState) -> bool:
-        return state.attempt_number >= patience.attempts or clock.monotonic() + state.upcoming_sleep > deadline
+        nonlocal unreachable
+        error = state.outcome.exception() if state.outcome else None
+        unreachable = unreachable + 1 if isinstance(error, Unreachable) else 0
+        tried_enough = state.attempt_number >= patience.attempts or unreachable >= patience.unreachable_attempts
+        return tried_enough or clock.monotonic() + state.upcoming_sleep > deadline
 
     retrying = AsyncRetrying(
         sleep=clock.sleep, stop=is_enough, wait=wait_s, retry=retry_if_exception(is_transient), reraise=True

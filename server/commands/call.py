@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command(
     short_help="Run a tool, print its JSON.",
-    epilog='\b\nbst call search_instruments \'{"text": "BTC"}\'\nbst call run_backtest @request.json',
+    epilog='\b\nbst call search_instruments \'{"query": "BTC"}\'\nbst call run_backtest @request.json',
 )
 @click.argument("tool")
 @click.argument("arguments", default="{}")
@@ -33,7 +33,7 @@ def call(tool: str, arguments: str, feed: str | None, home: Path | None, detach:
     """Run TOOL with ARGUMENTS, a JSON object, `-` for stdin or @FILE, and print its answer as JSON.
 
     The exit code is 0 for a result, 1 for an error object and 2 for wrong usage. A tool that starts a job is
-    waited for, and the job's result is printed.
+    waited for, and the job's result is printed. Nothing is shortened: the cap on answers is for models.
     """
     check_tool_name(tool)
     given = parse_arguments(arguments)

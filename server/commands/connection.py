@@ -42,7 +42,8 @@ async def in_process_client(settings: Settings) -> AsyncGenerator[Client]:
     from server.mcp_app import create_server
 
     configure_logging(settings.log_level)
-    async with Client(create_server(settings)) as client:
+    # People and scripts read this, not a model: pages come as long as they were asked for.
+    async with Client(create_server(settings, most_characters=None)) as client:
         yield client
 
 

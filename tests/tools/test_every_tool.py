@@ -71,6 +71,8 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "get_run": ({"equity_points": 5}, {"run_id": RUN}, "not_found", "run_"),
     "get_trades": ({"limit": 3}, {"run_id": "run_1"}, "bad_request", "run_id"),
     "reproduce_run": ({}, {"run_id": RUN}, "not_found", "run_"),
+    "show_chart": ({}, {"run_id": RUN, "start": "2024-01-01"}, "bad_request", "end"),
+    "compare_with_tradingview": ({}, {"run_id": RUN, "path": "nowhere.csv"}, "bad_request", "nowhere.csv"),
     "wait_for_job": ({"wait_seconds": 20}, {"job_id": JOB}, "not_found", "list_jobs"),
     "get_job_result": ({}, {"job_id": JOB}, "not_found", "list_jobs"),
     "cancel_job": ({}, {"job_id": JOB}, "not_found", "list_jobs"),
@@ -79,7 +81,11 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "cache_stats": ({}, {"all": True}, "bad_request", "all"),
     "clear_cache": ({"what": "exports", "confirm": True}, {"what": "exports"}, "bad_request", "confirm"),
 }
-NEEDS_RUN = ("get_run", "get_trades", "reproduce_run")
+NEEDS_RUN = ("get_run", "get_trades", "reproduce_run", "show_chart", "compare_with_tradingview")
+TRADE_LIST = """Trade #,Type,Date/Time,Signal,Price USDT,Position size (qty),Net P&L USDT
+1,Entry long,2024-01-02 03:45,L,62000,0.1,10
+1,Exit long,2024-01-02 07:15,X,62100,0.1,10
+"""
 NEEDS_JOB = ("wait_for_job", "get_job_result", "cancel_job")
 
 
@@ -133,6 +139,10 @@ def completed(client: Caller, tool: str, arguments: dict[str, Any], folder: Path
     """Add the handle a tool needs, made by the tool that makes it."""
     if tool in NEEDS_RUN:
         _, run = client.call("run_backtest", BACKTEST)
+        if tool == "compare_with_tradingview":
+            file = folder / "trades.csv"
+            file.write_text(TRADE_LIST, encoding="utf-8")
+            arguments = {"path": str(file)}
         return {"run_id": run["run_id"], **arguments}
     if tool in NEEDS_JOB:
         _, job = client.call("start_backfill", CALLS["start_backfill"][0])
