@@ -7,10 +7,13 @@ from typing import Any, TextIO
 import anyio
 from mcp.server import MCPServer
 from mcp.server.extension import RequestHandler
+from mcp.server.mcpserver import Context
 from mcp.server.stdio import stdio_server
+from mcp.types import GetPromptResult, InputRequiredResult
 from pydantic import BaseModel
 
 from server.lifespan import LabKeeper
+from server.prompts import check_prompt_call
 
 
 class LabServer(MCPServer[Any]):
@@ -22,6 +25,13 @@ class LabServer(MCPServer[Any]):
         """Serve the connection on stdin and this stream until stdin ends; file descriptor 1 is left alone."""
         async with stdio_server(stdout=anyio.wrap_file(stdout)) as (reading, writing):
             await self._lowlevel_server.run(reading, writing, self._lowlevel_server.create_initialization_options())
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """Return the prompt filled in; the SDK would answer a wrong call as a crash of its own."""
+        check_prompt_call(await self.list_prompts(), name, arguments or {})
+        return await super().get_prompt(name, arguments, context)
 
     def answer(self, method: str, params: type[BaseModel], handler: RequestHandler) -> None:
         """Answer a request of the specification that the SDK's decorators leave out."""

@@ -15,12 +15,13 @@ from mcp.types import ToolAnnotations
 from pydantic import ConfigDict
 
 from engine.errors import LabError
+from server.arguments import StrictMetadata
 from server.completions import add_completions
 from server.lab_server import LabServer
 from server.lifespan import LabKeeper, lab_lifespan
 from server.prompts import add_prompts
 from server.resources import add_resources
-from server.result_policy import ResultPolicy, error_result
+from server.result_policy import MAX_CHARACTERS, ResultPolicy, error_result
 from tools.catalog import Selection, select
 from tools.declare import ToolDef
 from tools.progress import PacedProgress
@@ -88,10 +89,14 @@ def to_sdk_tool(tool: ToolDef) -> Tool:
         (base,),
         {"model_config": ConfigDict(arbitrary_types_allowed=True, extra="forbid"), "__module__": base.__module__},
     )
-    metadata.arg_model = strict
     sdk_tool.parameters = lean_nulls(strip_titles(strict.model_json_schema(by_alias=True)))
-    if metadata.output_schema:
-        metadata.output_schema = name_cells(strip_titles(metadata.output_schema))
+    sdk_tool.fn_metadata = StrictMetadata(
+        arg_model=strict,
+        output_schema=name_cells(strip_titles(metadata.output_schema)) if metadata.output_schema else None,
+        output_model=metadata.output_model,
+        wrap_output=metadata.wrap_output,
+        parameters=sdk_tool.parameters,
+    )
     return sdk_tool
 
 
@@ -163,8 +168,12 @@ def build_server(
     version: str,
     lifespan: Callable[[MCPServer[Any]], AbstractAsyncContextManager[Any]],
     more_tools: Sequence[Tool] = (),
+    most_characters: int | None = MAX_CHARACTERS,
 ) -> LabServer:
-    """Return a server that offers these tools under the result policy; `more_tools` come with the SDK's own shape."""
+    """Return a server that offers these tools under the result policy; `more_tools` come with the SDK's own shape.
+
+    Answers longer than `most_characters` are shortened; None lifts the cap, for readers that are no models.
+    """
     sdk_tools = [*(to_sdk_tool(tool) for tool in tools), *more_tools]
     hour = CacheHint(ttl_ms=3_600_000, scope="public")
     with _without_rich():
@@ -176,7 +185,7 @@ def build_server(
             version=version,
             tools=sdk_tools,
             lifespan=lifespan,
-            extensions=[ResultPolicy({tool.name: tool for tool in sdk_tools})],
+            extensions=[ResultPolicy({tool.name: tool for tool in sdk_tools}, most_characters)],
             cache_hints={
                 "server/discover": hour,
                 "tools/list": hour,
@@ -188,7 +197,9 @@ def build_server(
         )
 
 
-def create_server(settings: Settings, more_tools: Sequence[Tool] = ()) -> LabServer:
+def create_server(
+    settings: Settings, more_tools: Sequence[Tool] = (), most_characters: int | None = MAX_CHARACTERS
+) -> LabServer:
     """Return the server these settings describe; nothing heavy is imported and nothing is opened yet."""
     selection = Selection(settings.toolsets, settings.tools, settings.exclude_tools, settings.read_only)
     keeper = LabKeeper(settings)
@@ -197,6 +208,7 @@ def create_server(settings: Settings, more_tools: Sequence[Tool] = ()) -> LabSer
         version=version("bybit-strategy-tester"),
         lifespan=lab_lifespan(keeper),
         more_tools=more_tools,
+        most_characters=most_characters,
     )
     server.keeper = keeper
     add_prompts(server)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -17,12 +18,27 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.errors import BadRequest, LabError, NotFound
+from server.arguments import names_at
 from tools.failures import compact, error_object, told_by_resolver
 
 logger = logging.getLogger(__name__)
 
 # JSON of figures runs at about two characters a token (o200k_base), so this holds the cap of 8,000 tokens.
 MAX_CHARACTERS = 16_000
+
+# What pydantic's errors of type mean in JSON.
+_KINDS = {
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+}
+_SUBJECT = re.compile(r"^(Input|String|List|Dictionary) should ")
+_PYTHON_COUNT = re.compile(r" after validation, not \w+")
 
 
 def error_result(error: LabError) -> CallToolResult:
@@ -48,8 +64,9 @@ class ResultPolicy(Extension):
 
     identifier = "io.github.bybit-strategy-tester/result-policy"
 
-    def __init__(self, tools: Mapping[str, Tool]) -> None:
+    def __init__(self, tools: Mapping[str, Tool], most_characters: int | None = MAX_CHARACTERS) -> None:
         self._tools = tools
+        self._most_characters = most_characters
 
     async def intercept_tool_call(
         self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
@@ -59,7 +76,7 @@ class ResultPolicy(Extension):
         refusal = self._refusal(params)
         result = error_result(refusal) if refusal else await call_next(ctx)
         if isinstance(result, CallToolResult):
-            result = _shaped(result, params)
+            result = _shaped(result, params, self._most_characters)
             logger.info(
                 "%s %s in %.0f ms",
                 params.name if params.name in self._tools else "unknown tool",
@@ -79,19 +96,40 @@ class ResultPolicy(Extension):
         try:
             tool.fn_metadata.validate_arguments(params.arguments or {})
         except ValidationError as error:
-            return _argument_error(error, list(tool.parameters.get("properties", {})))
+            return _argument_error(error, tool.parameters)
         except RecursionError:
             return BadRequest("the arguments are nested too deeply", fix="flatten them")
         return None
 
 
-def _argument_error(error: ValidationError, known: list[str]) -> BadRequest:
-    problems: dict[str, str] = {}
+def _argument_error(error: ValidationError, parameters: Mapping[str, Any]) -> BadRequest:
+    wrong: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False, include_context=True)[:20]:
-        place = ".".join(str(part) for part in detail["loc"] if not _is_union_branch(part)) or "arguments"
-        problems.setdefault(place[:80], _problem(detail, known))
-    message = "; ".join(f"{place}: {problem}" for place, problem in list(problems.items())[:5])
-    return BadRequest(message, fix=f"this tool takes: {', '.join(known) or 'no arguments'}")
+        wrong.setdefault(_path(detail), []).append(detail)
+    shown = list(wrong.items())[:5]
+    message = "; ".join(
+        f"{_place(path) or 'arguments'}: {_problem(details, path, parameters)}" for path, details in shown
+    )
+    return BadRequest(message, fix="; ".join(dict.fromkeys(_names(parameters, path) for path, _ in shown)))
+
+
+def _path(detail: ErrorDetails) -> tuple[str | int, ...]:
+    """Return where the error is, as the caller sees it; a name the caller chose stays whatever it looks like."""
+    *before, last = detail["loc"] or ("arguments",)
+    is_name = detail["type"] in ("extra_forbidden", "missing") or not _is_union_branch(last)
+    return (*(part for part in before if not _is_union_branch(part)), *((last,) if is_name else ()))
+
+
+def _place(path: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in path)[:80]
+
+
+def _names(parameters: Mapping[str, Any], path: Sequence[str | int]) -> str:
+    """Say what the nearest object around this place takes whose names are known."""
+    level = path[:-1]
+    while level and not names_at(parameters, level):
+        level = level[:-1]
+    return f"{_place(level) or 'this tool'} takes: {', '.join(names_at(parameters, level)) or 'no arguments'}"
 
 
 def _is_union_branch(part: object) -> bool:
@@ -99,26 +137,42 @@ def _is_union_branch(part: object) -> bool:
     return isinstance(part, str) and (part in ("str", "int", "float", "bool") or any(mark in part for mark in "[(-"))
 
 
-def _problem(detail: ErrorDetails, known: list[str]) -> str:
+def _problem(details: Sequence[ErrorDetails], path: Sequence[str | int], parameters: Mapping[str, Any]) -> str:
+    detail = details[0]
     kind = detail["type"]
     if kind == "extra_forbidden":
-        name = str(detail["loc"][-1])
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(str(path[-1]), names_at(parameters, path[:-1]), n=1)
         return "unknown argument" + (f", did you mean {near[0]!r}?" if near else "")
     if kind == "missing":
         return "is missing"
-    text = detail["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
-    return f"{text[:200]}, found {_shown(detail['input'])}"
+    if kind == "value_error":  # our own words, which say what was found
+        return detail["msg"].removeprefix("Value error, ")[:300]
+    return f"{_needed(details, names_at(parameters, path))}, found {_shown(detail['input'])}"
+
+
+def _needed(details: Sequence[ErrorDetails], inner: Sequence[str]) -> str:
+    """Say what was needed in JSON's words; each member of a union has told its own."""
+    kinds = list(dict.fromkeys(_KINDS[detail["type"]] for detail in details if detail["type"] in _KINDS))
+    if not kinds:
+        text = _SUBJECT.sub("must ", details[0]["msg"])
+        return _PYTHON_COUNT.sub("", text)[:200]
+    told = [f"{kind} with {', '.join(inner)}" if kind == "an object" and inner else kind for kind in kinds]
+    return f"must be {' or '.join(told)}"
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, str | int | float | bool) or value is None:
-        text = json.dumps(value, ensure_ascii=True, default=str) if not isinstance(value, int) else str(value)[:60]
-        return text if len(text) <= 60 else text[:57] + "..."
-    return {"dict": "an object", "list": "a list"}.get(type(value).__name__, "another type")
+    if isinstance(value, str | float | bool) or value is None:
+        text = json.dumps(value, ensure_ascii=True)
+    elif isinstance(value, int):
+        text = str(value)
+    elif isinstance(value, list):
+        return f"a list of {len(cast('list[object]', value))}"
+    else:
+        return "an object" if isinstance(value, dict) else "another type"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _shaped(result: CallToolResult, params: CallToolRequestParams) -> CallToolResult:
+def _shaped(result: CallToolResult, params: CallToolRequestParams, most_characters: int | None) -> CallToolResult:
     if result.is_error:
         if result.structured_content is not None:
             return result
@@ -134,7 +188,9 @@ def _shaped(result: CallToolResult, params: CallToolRequestParams) -> CallToolRe
     if result.structured_content is None:
         return result
     offset = (params.arguments or {}).get("cursor")
-    structured = bounded(cast("dict[str, Any]", result.structured_content), offset)
+    structured = cast("dict[str, Any]", result.structured_content)
+    if most_characters is not None:
+        structured = bounded(structured, offset, most_characters)
     others = [part for part in result.content if not isinstance(part, TextContent)]
     return result.model_copy(
         update={
@@ -144,12 +200,12 @@ def _shaped(result: CallToolResult, params: CallToolRequestParams) -> CallToolRe
     )
 
 
-def bounded(structured: dict[str, Any], cursor: object = None) -> dict[str, Any]:
+def bounded(structured: dict[str, Any], cursor: object = None, most_characters: int = MAX_CHARACTERS) -> dict[str, Any]:
     """Return the answer under the size cap: its longest list is shortened, and it says so.
 
     A list that can be paged keeps `next_cursor` right, so nothing is out of reach.
     """
-    if len(compact(structured)) <= MAX_CHARACTERS:
+    if len(compact(structured)) <= most_characters:
         return structured
     lists = [(path, rows) for path, rows in _lists(structured) if len(rows) > 1]
     if not lists:
@@ -158,7 +214,7 @@ def bounded(structured: dict[str, Any], cursor: object = None) -> dict[str, Any]
     low, high = 1, len(rows)
     while low < high:
         middle = (low + high + 1) // 2
-        if len(compact(_with_list(structured, path, rows[:middle]))) <= MAX_CHARACTERS - 200:
+        if len(compact(_with_list(structured, path, rows[:middle]))) <= most_characters - 200:
             low = middle
         else:
             high = middle - 1

@@ -365,7 +365,7 @@ async def get_derivatives_history(
     interval: Annotated[
         Literal["5", "15", "30", "60", "240", "D"],
         BeforeValidator(read_interval),
-        Field(description="Sampling; funding has its own times")
+        Field(description="Sampling; funding has its own times"),
     ] = "60",
     category: Annotated[Literal["linear", "inverse"], Field(description="Market type")] = "linear",
     limit: Annotated[int, Field(ge=1, le=1000, description="Newest rows of the range")] = 50,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS, Prompt
 from pydantic import Field
 
 if TYPE_CHECKING:
@@ -45,6 +48,21 @@ def search_for_parameters(
 def judge_a_result(run_id: Annotated[str, Field(description="From run_backtest or list_runs")]) -> str:
     """Look for reasons to reject a stored backtest."""
     return filled("judge_a_result", run_id=run_id)
+
+
+def check_prompt_call(prompts: Sequence[Prompt], name: str, arguments: Mapping[str, str]) -> None:
+    """Refuse an unknown prompt, and arguments that are missing or unknown, as the protocol's invalid params."""
+    wanted = next((prompt for prompt in prompts if prompt.name == name), None)
+    if wanted is None:
+        known = ", ".join(prompt.name for prompt in prompts)
+        raise MCPError(INVALID_PARAMS, f"there is no prompt {name[:64]!r}; there are {known}")
+    takes = {argument.name: argument.required for argument in wanted.arguments or ()}
+    wrong = [f"{each!r} is missing" for each, required in takes.items() if required and each not in arguments]
+    wrong += [f"{each[:64]!r} is unknown" for each in arguments if each not in takes]
+    if wrong:
+        raise MCPError(
+            INVALID_PARAMS, f"prompt {name!r}: {', '.join(wrong[:10])}; it takes {', '.join(takes) or 'none'}"
+        )
 
 
 def add_prompts(server: LabServer) -> None:

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 
 from engine.core.series import Series
 from engine.core.timeframes import advance
-from engine.errors import BadPayload, BadRequest, Banned, LabError, NotFound, RateLimited, Refused, Unavailable
+from engine.errors import (
+    BadPayload,
+    BadRequest,
+    Banned,
+    LabError,
+    NotFound,
+    RateLimited,
+    Refused,
+    Unavailable,
+    Unreachable,
+)
 from engine.market.clock import SystemClock
 from engine.market.limits import RateRules, RequestLimiter
 from engine.market.rest import BybitFeed
@@ -530,8 +540,9 @@ async def test_a_refused_connection_is_told_without_foreign_text(fake_clock: Any
     await server.wait_closed()
     limiter = RequestLimiter("local", clock=fake_clock)
     feed = BybitFeed(base_url=f"http://127.0.0.1:{port}", clock=fake_clock, limiter=limiter)
-    with pytest.raises(Unavailable, match=r"cannot be reached \(ConnectError\) \(8 attempts\)") as caught:
+    with pytest.raises(Unreachable, match=r"host '127.0.0.1' cannot be reached \(3 attempts\)") as caught:
         await feed.server_time_ms()
+    assert all(word in caught.value.fix for word in ("BYBIT_REST_URL", "--feed simulated", "offline"))
     assert isinstance(caught.value.__cause__, httpx2.ConnectError)
     await feed.close()
 
@@ -542,3 +553,12 @@ async def test_the_system_clock_agrees_with_itself() -> None:
     await clock.sleep(0)
     assert clock.now_ms() >= wall > 1_600_000_000_000
     assert clock.monotonic() >= steady
+
+
+async def test_the_answer_says_who_answered_not_the_settings(feed: BybitFeed, odd_exchange: Any) -> None:
+    odd_exchange.routes["/v5/market/time"] = lambda _: {"timeSecond": "1", "timeNano": "1000000000"}
+    assert feed.source == "bybit"
+    for said, source in (("simulated", "simulated"), ("replay", "replay"), ("", "bybit")):
+        odd_exchange.headers["x-bst-exchange"] = said
+        await feed.server_time_ms()
+        assert feed.source == source

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine.errors import BadPayload, Banned, LabError, NotFound, RateLimited, Unavailable
+from engine.errors import BadPayload, Banned, LabError, NotFound, RateLimited, Unavailable, Unreachable
 from engine.market.retries import Patience, retry
 
 
@@ -40,6 +40,21 @@ async def test_the_last_failure_is_told_when_attempts_run_out(fake_clock: Any) -
     with pytest.raises(BadPayload, match=r"cut 7 \(8 attempts\)"):
         await run(attempts, fake_clock)
     assert attempts.count == 8
+
+
+async def test_a_host_that_takes_no_connection_is_given_up_early(fake_clock: Any) -> None:
+    began = fake_clock.monotonic()
+    attempts = Attempts(*(Unreachable("nobody there") for _ in range(8)))
+    with pytest.raises(Unreachable, match=r"nobody there \(3 attempts\)"):
+        await run(attempts, fake_clock)
+    assert fake_clock.monotonic() - began <= 1.5
+
+
+async def test_only_refusals_in_a_row_count_as_out_of_reach(fake_clock: Any) -> None:
+    away, broken = Unreachable("nobody there"), Unavailable("out of order")
+    attempts = Attempts(away, away, broken, broken, away, away)
+    assert await run(attempts, fake_clock) == "answer"
+    assert attempts.count == 7
 
 
 @pytest.mark.parametrize("error", [NotFound("no"), Banned("no")])

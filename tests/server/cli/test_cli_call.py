@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
 from engine.errors import Refused
+from server.result_policy import MAX_CHARACTERS
 
 BACKFILL = {"symbol": "ETHUSDT", "interval": "60", "start": "2024-01-01", "end": "2024-01-15"}
 
@@ -18,6 +20,20 @@ def test_a_result_is_one_json_document(run) -> None:
     assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
     assert "BTCUSDT" in {row["symbol"] for row in json.loads(result.stdout)["items"]}
+
+
+def test_a_long_page_is_printed_whole(run, call) -> None:
+    page = call("get_candles", symbol="BTCUSDT", start="2024-01-01", end="2024-01-11", limit=900)
+    assert len(page["rows"]) == 900
+    assert len(json.dumps(page)) > MAX_CHARACTERS
+    assert "truncated" not in page
+
+
+def test_the_examples_of_the_help_work(run) -> None:
+    shown = run("call", "--help").stdout
+    example = next(line for line in shown.splitlines() if "search_instruments" in line)
+    result = run("call", *shlex.split(example)[2:])
+    assert result.exit_code == 0, result.output
 
 
 def test_an_error_object_exits_with_one(run) -> None:

@@ -66,7 +66,7 @@ def test_an_exchange_out_of_reach_is_a_warning(run, monkeypatch: pytest.MonkeyPa
 
 async def test_a_clock_far_off_is_a_warning() -> None:
     class Ahead:
-        name = "bybit"
+        name = source = "bybit"
 
         async def server_time_ms(self) -> int:
             await asyncio.sleep(0)

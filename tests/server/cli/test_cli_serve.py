@@ -46,6 +46,8 @@ async def test_feed_and_home_reach_the_server(tmp_path: Path) -> None:
     ("flags", "code", "told"),
     [
         (("--toolsets", "jbos"), 1, "jobs"),
+        (("--read-only", "--tools", "save_strategy"), 1, "nothing would be offered"),
+        (("--toolsets", "jobs", "--exclude-tools", "wait_for_job,get_job_result,cancel_job,list_jobs"), 1, "excluded"),
         (("--feed", "binance"), 2, "bybit"),
         (("--http", "--host", "0.0.0.0"), 1, "BST_HTTP_TOKEN"),
         (("--http", "--port", "70000"), 2, "70000"),

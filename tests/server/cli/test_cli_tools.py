@@ -25,6 +25,14 @@ def test_a_selection_narrows_the_list(run) -> None:
     assert {row["effect"] for row in rows} == {"reads"}
 
 
+def test_read_only_that_leaves_nothing_is_refused(run, monkeypatch) -> None:
+    monkeypatch.setenv("BST_TOOLS", "save_strategy")
+    result = run("tools", "--read-only")
+    assert result.exit_code == 1
+    assert "nothing would be offered" in result.stderr
+    assert "save_strategy" in result.stderr
+
+
 def test_an_unknown_toolset_is_told(run) -> None:
     result = run("tools", "--toolsets", "jbos")
     assert result.exit_code == 1
