@@ -7,9 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.core import full_kernel, kernel
+from engine.core import full_layout as layout
 from engine.core.candles import Candles, FloatColumn
 from engine.core.execution import ExecutionSettings
+from engine.core.full_kernel import Inputs, run_all_rules
 from engine.core.kernel_inputs import kernel_rules, pack_decisions, read_only
 from engine.core.market_detail import MarketDetail
 from engine.core.signals import Signals
@@ -18,11 +19,11 @@ from engine.core.trades import Trades
 from engine.errors import BadRequest
 
 _INTRABAR = {
-    "pessimistic": full_kernel.PESSIMISTIC,
-    "optimistic": full_kernel.OPTIMISTIC,
-    "magnify": full_kernel.MAGNIFY,
+    "pessimistic": layout.PESSIMISTIC,
+    "optimistic": layout.OPTIMISTIC,
+    "magnify": layout.MAGNIFY,
 }
-_ORDERS = {"limit": full_kernel.LIMIT_ORDER, "stop": full_kernel.STOP_ORDER}
+_ORDERS = {"limit": layout.LIMIT_ORDER, "stop": layout.STOP_ORDER}
 
 
 def needs_all_rules(signals: Signals, settings: ExecutionSettings, detail: MarketDetail) -> bool:
@@ -43,48 +44,36 @@ def run_in_full(candles: Candles, signals: Signals, settings: ExecutionSettings,
     _check_detail(detail, len(candles))
     bars = len(candles)
     most = int(np.count_nonzero(signals.long_entry | signals.short_entry))
-    parts = len(signals.partial_targets)
     equity, position = np.empty(bars), np.empty(bars, np.int8)
-    account = full_kernel.Account(
-        f=np.zeros(full_kernel.FLOAT_STATES),
-        k=np.zeros(full_kernel.INTEGER_STATES, np.int64),
-        levels=np.full(parts + 1, math.nan),
-        rows=np.empty((most * (parts + 1), full_kernel.ROW_WIDTH), np.int64),
-        records=np.empty((most * (parts + 1), full_kernel.RECORD_WIDTH)),
-        entry_rows=np.empty((most, full_kernel.ENTRY_ROW_WIDTH), np.int64),
-        entry_records=np.empty((most, full_kernel.ENTRY_RECORD_WIDTH)),
-        counters=np.zeros(full_kernel.COUNTERS, np.int64),
-    )
-    account.f[0] = settings.capital
-    account.counters[kernel.RUINED_BAR] = -1
-    full_kernel.run_all_rules(
-        _inputs(candles, signals, detail), _rules(signals, settings, detail), account, equity, position
-    )
-    trades, fills = int(account.k[full_kernel.TRADES_STATE]), int(account.k[full_kernel.FILLS_STATE])
-    counters = account.counters
-    ruined_bar = int(counters[kernel.RUINED_BAR])
+    trades = np.empty(most * (len(signals.partial_targets) + 1) * layout.TRADE_WIDTH)
+    fills = np.empty(most * layout.FILL_WIDTH)
+    f, k = _floats(signals, settings), _whole_numbers(signals, settings, detail)
+    distances = _distances(signals)
+    k[layout.DISTANCE_PLACE : layout.DISTANCE_PLACE + len(distances)] = list(distances)
+    columns = np.array(list(distances.values()), np.float64).reshape(len(distances), bars)
+    run_all_rules(_inputs(candles, signals, detail, columns), f, k, trades, fills, equity, position)
+    ruined_bar = int(k[layout.RUINED_BAR])
+    rows = trades.reshape(-1, layout.TRADE_WIDTH)[: k[layout.TRADES]]
+    entries = fills.reshape(-1, layout.FILL_WIDTH)[: k[layout.FILLS]]
+    whole, parts = layout.TRADE_NUMBERS, layout.FILL_NUMBERS
     return Simulation(
-        trades=Trades.from_tables(account.rows[:trades], account.records[:trades]),
+        trades=Trades.from_tables(rows[:, :whole].astype(np.int64), rows[:, whole:]),
         equity=equity,
         position=position,
-        exposed_bars=int(counters[kernel.EXPOSED]),
-        ambiguous_bars=int(counters[kernel.AMBIGUOUS]),
-        skipped_entries={skip.name.lower(): int(counters[kernel.SKIPS + skip]) for skip in SkipReason},
-        capped_entries=int(counters[kernel.CAPPED]),
+        exposed_bars=int(k[layout.EXPOSED]),
+        ambiguous_bars=int(k[layout.AMBIGUOUS]),
+        skipped_entries={skip.name.lower(): int(k[layout.SKIP + skip]) for skip in SkipReason},
+        capped_entries=int(k[layout.CAPPED]),
         ruined_bar=None if ruined_bar < 0 else ruined_bar,
         warmup_bars=signals.warmup_bars,
-        entries=Entries.from_tables(account.entry_rows[:fills], account.entry_records[:fills]),
-        decided_bars=int(counters[full_kernel.DECIDED]),
+        entries=Entries.from_tables(entries[:, :parts].astype(np.int64), entries[:, parts:]),
+        decided_bars=int(k[layout.DECIDED]),
     )
 
 
-def _inputs(candles: Candles, signals: Signals, detail: MarketDetail) -> full_kernel.Inputs:
+def _inputs(candles: Candles, signals: Signals, detail: MarketDetail, distances: FloatColumn) -> Inputs:
     marks, minutes = detail.mark or candles, detail.minutes or Candles.empty()
-    partial = np.full((len(signals.partial_targets), len(candles)), math.nan)
-    for row, part in enumerate(signals.partial_targets):
-        if part.distance is not None:
-            partial[row] = part.distance
-    return full_kernel.Inputs(
+    return Inputs(
         open=read_only(candles.open),
         high=read_only(candles.high),
         low=read_only(candles.low),
@@ -93,13 +82,8 @@ def _inputs(candles: Candles, signals: Signals, detail: MarketDetail) -> full_ke
         mark_high=read_only(marks.high),
         mark_low=read_only(marks.low),
         mark_close=read_only(marks.close),
-        decisions=pack_decisions(signals),
-        session=np.empty(0, np.bool_) if signals.session is None else np.array(signals.session, np.bool_),
-        stop_distance=read_only(signals.stop_distance),
-        target_distance=read_only(signals.target_distance),
-        trail_distance=read_only(signals.trail_distance),
-        order_distance=read_only(None if signals.order is None else signals.order.distance),
-        partial_distance=partial,
+        decisions=_decisions(signals),
+        distances=distances,
         funding_at_open=read_only(detail.funding_at_open),
         funding_inside=read_only(detail.funding_inside),
         minute_open=read_only(minutes.open),
@@ -111,26 +95,70 @@ def _inputs(candles: Candles, signals: Signals, detail: MarketDetail) -> full_ke
     )
 
 
-def _rules(signals: Signals, settings: ExecutionSettings, detail: MarketDetail) -> full_kernel.FullRules:
-    order, parts, tiers = signals.order, signals.partial_targets, settings.margin_tiers
+def _decisions(signals: Signals) -> NDArray[np.uint8]:
+    decisions = pack_decisions(signals)
+    if signals.session is not None:
+        decisions[:-1] |= ~signals.session[1:] * np.uint8(layout.OUTSIDE_SESSION)
+    return decisions
+
+
+def _distances(signals: Signals) -> dict[int, FloatColumn]:
+    """Return the columns of distances that exist by the place of the flat array they are loaded into."""
+    columns = {
+        layout.STOP_DISTANCE: signals.stop_distance,
+        layout.TARGET_DISTANCE: signals.target_distance,
+        layout.TRAIL_DISTANCE: signals.trail_distance,
+        layout.ORDER_DISTANCE: None if signals.order is None else signals.order.distance,
+    }
+    for row, part in enumerate(signals.partial_targets):
+        columns[layout.PART_DISTANCE + row] = part.distance
+    return {place: column for place, column in columns.items() if column is not None}
+
+
+def _floats(signals: Signals, settings: ExecutionSettings) -> FloatColumn:
+    """Return the array of floats of a run that has not begun."""
+    plain, order, tiers = kernel_rules(signals, settings), signals.order, settings.margin_tiers
+    f = np.full(layout.TIER + layout.TIER_WIDTH * len(tiers), math.nan)
+    f[layout.WALLET], f[layout.SIDE] = plain.capital, 0.0
+    f[layout.TAKER_FEE : layout.SIZE_VALUE] = (plain.taker_fee, plain.target_fee, plain.fee_reserve, plain.slippage)
+    f[layout.SIZE_VALUE : layout.MIN_QUANTITY] = (
+        plain.size_value, plain.leverage, plain.lot_numerator, plain.lot_denominator, plain.tick_numerator,
+        plain.tick_denominator,
+    )  # fmt: skip
+    f[layout.MIN_QUANTITY : layout.STOP_FRACTION] = (plain.min_quantity, plain.min_notional, plain.max_quantity)
+    f[layout.STOP_FRACTION : layout.ORDER_FRACTION] = (
+        plain.stop_fraction, plain.target_fraction, plain.trail_fraction, plain.trail_activation, plain.breakeven,
+    )  # fmt: skip
+    f[layout.ORDER_FRACTION] = math.nan if order is None else order.fraction
+    for row, part in enumerate(signals.partial_targets):
+        f[layout.PART_FRACTION + row], f[layout.PART_SHARE + row] = part.fraction, part.share
+    for row, tier in enumerate(tiers):
+        place = layout.TIER + layout.TIER_WIDTH * row
+        f[place + layout.TIER_LIMIT], f[place + layout.TIER_LEVERAGE] = tier.limit_value, tier.max_leverage
+        f[place + layout.TIER_MAINTENANCE] = tier.maintenance_fraction
+        f[place + layout.TIER_DEDUCTION] = tier.deduction
+    return f
+
+
+def _whole_numbers(signals: Signals, settings: ExecutionSettings, detail: MarketDetail) -> NDArray[np.int64]:
+    """Return the array of whole numbers of a run that has not begun."""
+    plain, order, parts = kernel_rules(signals, settings), signals.order, signals.partial_targets
+    k = np.zeros(layout.WHOLE_NUMBERS, np.int64)
+    k[layout.SIZE_MODE], k[layout.MAX_BARS] = plain.size_mode, plain.max_bars
+    k[layout.ALLOW_LONG], k[layout.ALLOW_SHORT] = plain.allow_long, plain.allow_short
+    k[layout.INVERSE], k[layout.INTRABAR] = plain.inverse, _INTRABAR[settings.intrabar]
+    k[layout.HAS_OWN_MARKS] = detail.mark is not None
+    if order is not None:
+        k[layout.ORDER_KIND], k[layout.ORDER_BARS] = _ORDERS[order.kind], order.bars
+    k[layout.MAX_ENTRIES], k[layout.FLAT_OUTSIDE] = signals.max_entries, signals.is_flat_outside_session
+    has_trail = signals.trail_distance is not None or not math.isnan(plain.trail_fraction)
+    k[layout.MOVES_STOP] = has_trail or not math.isnan(plain.breakeven)
+    k[layout.PARTS], k[layout.TIERS] = len(parts), len(settings.margin_tiers)
     shares = [part.share for part in parts]
-    return full_kernel.FullRules(
-        plain=kernel_rules(signals, settings),
-        intrabar=_INTRABAR[settings.intrabar],
-        has_own_marks=detail.mark is not None,
-        order_kind=full_kernel.MARKET_ORDER if order is None else _ORDERS[order.kind],
-        order_fraction=math.nan if order is None else float(order.fraction),
-        order_bars=0 if order is None else int(order.bars),
-        max_entries=int(signals.max_entries),
-        flat_outside=bool(signals.is_flat_outside_session),
-        partial_share=_numbers(shares),
-        partial_fraction=_numbers([part.fraction for part in parts]),
-        partial_closes_all=np.array([sum(shares[: row + 1]) >= 1.0 - 1e-9 for row in range(len(parts))], np.bool_),
-        tier_limit=_numbers([tier.limit_value for tier in tiers]),
-        tier_maintenance=_numbers([tier.maintenance_fraction for tier in tiers]),
-        tier_deduction=_numbers([tier.deduction for tier in tiers]),
-        tier_leverage=_numbers([tier.max_leverage for tier in tiers]),
-    )
+    for row in range(len(parts)):
+        k[layout.PART_CLOSES_ALL + row] = sum(shares[: row + 1]) >= 1.0 - 1e-9
+    k[layout.RUINED_BAR] = -1
+    return k
 
 
 def _check_detail(detail: MarketDetail, bars: int) -> None:
@@ -144,10 +172,6 @@ def _check_detail(detail: MarketDetail, bars: int) -> None:
             raise BadRequest(
                 f"the {name} have {len(column)} rows for {bars} candles", fix="lay the detail beside the same candles"
             )
-
-
-def _numbers(values: list[float]) -> FloatColumn:
-    return np.array(values, np.float64)
 
 
 def _rows(column: NDArray[np.int64] | None) -> NDArray[np.int64]:

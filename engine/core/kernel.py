@@ -47,6 +47,11 @@ _SKIP_NOTIONAL = SKIPS + int(SkipReason.BELOW_MIN_NOTIONAL)
 _SKIP_MARGIN = SKIPS + int(SkipReason.INSUFFICIENT_MARGIN)
 
 
+# What only compiled code calls needs no wrappers and no cache entry of its own: they are half of its compile time. The
+# stubs of numba lack these two options.
+part_of_loop = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # pyright: ignore[reportCallIssue]
+
+
 class KernelRules(NamedTuple):
     """Settings and levels of one run as scalars; zero numerators and quantities mean none, NaN fractions too."""
 
@@ -77,7 +82,7 @@ class KernelRules(NamedTuple):
     inverse: bool
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@part_of_loop
 def gross_of(side: float, quantity: float, entry: float, exit_: float, inverse: bool) -> float:
     """Return the profit of a position before costs (see engine.core.costs)."""
     if inverse:
@@ -85,13 +90,13 @@ def gross_of(side: float, quantity: float, entry: float, exit_: float, inverse: 
     return side * quantity * (exit_ - entry)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@part_of_loop
 def whole_steps_down(value: float, numerator: float, denominator: float) -> float:
     """Return the value rounded down to whole steps of a decimal (see engine.core.execution.step_ratio)."""
     return np.floor(value * denominator / numerator * (1.0 + 1e-12)) * numerator / denominator
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@part_of_loop
 def level_at(price: float, way: float, fraction: float, distance: float, numerator: float, denominator: float) -> float:
     """Return the level a fraction or else a distance away, above for way 1 and below for -1, on the tick beyond it.
 
@@ -105,7 +110,7 @@ def level_at(price: float, way: float, fraction: float, distance: float, numerat
     return level if level > 0.0 else np.nan
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@part_of_loop
 def distance_at(column: FloatColumn, bar: int) -> float:
     """Return the distance frozen at a bar, NaN where there is none."""
     if len(column) > 0 and column[bar] > 0.0:
@@ -113,7 +118,7 @@ def distance_at(column: FloatColumn, bar: int) -> float:
     return np.nan
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@part_of_loop
 def _close_trade(  # noqa: PLR0913 - a compiled function takes its state as arguments
     rows: NDArray[np.int64],
     records: NDArray[np.float64],

@@ -22,7 +22,7 @@ from engine.core.trades import EXIT_REASONS
 
 NONE = math.nan
 # Examples share one compiled kernel; the first of them may compile it, so no deadline holds.
-THOROUGH = settings(max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGH = settings(max_examples=1_300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def random_candles(rng: np.random.Generator, bars: int, price: float, width: float, step: float) -> Candles:
@@ -211,7 +211,7 @@ def tiny_cases(draw: st.DrawFn) -> tuple[Candles, Signals]:
     )
 
 
-@settings(THOROUGH, max_examples=1_500)
+@settings(THOROUGH, max_examples=1_200)
 @given(case=tiny_cases(), intrabar=st.sampled_from(["pessimistic", "optimistic"]))
 def test_kernel_and_reference_agree_where_levels_and_prices_tie(case: tuple[Candles, Signals], intrabar: str) -> None:
     candles, signals = case
@@ -314,7 +314,7 @@ def full_case(seed: int) -> Full:
     return candles, signals, chosen, random_detail(rng, candles, inverse=chosen.category == "inverse")
 
 
-@settings(THOROUGH, max_examples=5_000)
+@settings(THOROUGH, max_examples=3_500)
 @given(seed=st.integers(0, 2**62))
 def test_under_all_rules_kernel_and_reference_agree_to_the_last_bit_and_the_books_balance(seed: int) -> None:
     candles, signals, chosen, detail = full_case(seed)
