@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from engine.core.series import Series
 from engine.core.timeframes import advance, ceil_open, count_opens, floor_open
-from engine.errors import BadPayload, BadRequest, Cancelled, Conflict, NotFound, Refused, Unavailable
+from engine.errors import BadPayload, BadRequest, Cancelled, Conflict, NotFound, Refused, Unavailable, Unreachable
 from engine.store.spans import Span, union
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+# How long a direct call lets one page fail; jobs wait longer.
+DIRECT_PATIENCE_S = 120.0
 # The most bars Bybit answers in one page (Bybit v5 docs, market/kline).
 LARGEST_PAGE = 1000
 # A closed candle may still be corrected for a while, so an update reads the newest stored ones again.
@@ -157,13 +159,15 @@ class Backfill:
     """
 
     def __init__(
-        self, feed: Feed, store: Store, clock: Clock, *, pages_in_flight: int = 4, patience_s: float = 120.0
+        self, feed: Feed, store: Store, clock: Clock, *, pages_in_flight: int = 4, patience_s: float = DIRECT_PATIENCE_S
     ) -> None:
         self._feed = feed
         self._store = store
         self._clock = clock
         self._pages_in_flight = pages_in_flight
         self._patience_s = patience_s
+        # A direct call does not wait for a network that is not there; a job does.
+        self._is_patient = patience_s > DIRECT_PATIENCE_S
 
     async def run(  # noqa: PLR0913 -- each is an option of the user's command
         self,
@@ -401,6 +405,8 @@ class Backfill:
             try:
                 return await ask()
             except (Unavailable, BadPayload) as error:
+                if isinstance(error, Unreachable) and not self._is_patient:
+                    raise
                 now = self._clock.monotonic()
                 give_up = now + self._patience_s if give_up is None else give_up
                 wait_s = pause_s if error.retry_after_s is None else error.retry_after_s

@@ -67,4 +67,9 @@ def load_heavy_parts() -> None:
     candles = candles_type(ts, close, close + 1.0, close - 1.0, close, np.ones(TINY_BARS), np.ones(TINY_BARS))
     compiled = strategy.compile_strategy(catalogue.load("ema_cross"))
     signals = importlib.import_module(f"{core}.signals").compute_signals(compiled, candles, "1")
-    importlib.import_module(f"{core}.simulator").simulate(candles, signals, settings_type(capital=1000.0))
+    simulate = importlib.import_module(f"{core}.simulator").simulate
+    simulate(candles, signals, settings_type(capital=1000.0))
+    # Runs on perpetuals charge funding, which takes the loop with every rule.
+    settlements = importlib.import_module(f"{core}.perpetual").Settlements(ts[:1], np.zeros(1), close[:1])
+    detail = importlib.import_module(f"{core}.market_detail").lay_beside(candles, "1", settlements=settlements)
+    simulate(candles, signals, settings_type(capital=1000.0), detail)
