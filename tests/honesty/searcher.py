@@ -1,4 +1,4 @@
-"""An eager searcher: random rules of the strategy language, each at hundreds of random parameters, the best one reported."""
+"""An eager searcher: random rules of the strategy language, at hundreds of random parameters, the best one reported."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from engine.core.candles import Candles
 from engine.core.execution import ExecutionSettings
 from engine.core.strategy import parse_strategy
 from engine.core.strategy_document import StrategyDocument
-from engine.core.sweep import sweep
+from engine.core.sweep import SweepResult, sweep
 
-POINTS_A_RULE = 250
+_LOOKING_SHARE = 0.4
+_POINTS_LOOKING = 50
+_RULES_DUG = 12
 # Bybit's taker fee of non-VIP accounts on every fill, and a hundredth of a percent of slippage.
 COSTS = ExecutionSettings(
     capital=10_000.0, taker_fee_fraction=0.00055, maker_fee_fraction=0.00055, slippage_fraction=0.0001
@@ -73,31 +75,52 @@ class Finds:
 
 
 def search(candles: Candles, rng: np.random.Generator, trials: int, settings: ExecutionSettings = COSTS) -> Finds:
-    """Evaluate `trials` random strategies on hourly candles."""
-    rules = -(-trials // POINTS_A_RULE)
-    documents: list[StrategyDocument] = []
-    points: list[dict[str, float]] = []
-    found: list[Any] = []
-    for number in range(rules):
-        document, draw = random_rule(rng, number)
-        count = min(POINTS_A_RULE, trials - len(points))
-        drawn = [draw(rng) for _ in range(count)]
-        documents.append(document)
-        points.extend(drawn)
-        found.append(sweep(candles, document, drawn, "60", settings, returns_dtype=np.float32))
+    """Evaluate `trials` random strategies on hourly candles: look around first, then dig where it looked best."""
+    looked = max(1, round(trials * _LOOKING_SHARE))
+    rules = [random_rule(rng, number) for number in range(-(-looked // _POINTS_LOOKING))]
+    tries: list[_Try] = []
+    for row in range(len(rules)):
+        tries.append(_evaluate(candles, rules, row, min(_POINTS_LOOKING, looked - row * _POINTS_LOOKING), rng, settings))
+    promise = [float(np.nan_to_num(one.result.values["sharpe"], nan=-9.0).max()) for one in tries]
+    chosen = np.argsort(promise)[::-1][:_RULES_DUG]
+    left = trials - looked
+    for place, row in enumerate(chosen):
+        share = left // len(chosen) + (place < left % len(chosen))
+        if share:
+            tries.append(_evaluate(candles, rules, int(row), share, rng, settings))
     return Finds(
-        documents=documents,
-        rule_of=np.repeat(np.arange(rules), [len(each) for each in found]),
-        points=points,
-        daily_returns=np.concatenate([each.daily_returns for each in found]),
-        values={name: np.concatenate([each.values[name] for each in found]) for name in found[0].values},
-        marks_ms=found[0].marks_ms,
+        documents=[document for document, _ in rules],
+        rule_of=np.concatenate([np.full(len(one.points), one.row) for one in tries]),
+        points=[point for one in tries for point in one.points],
+        daily_returns=np.concatenate([np.asarray(one.result.daily_returns, np.float32) for one in tries]),
+        values={
+            name: np.concatenate([one.result.values[name] for one in tries]) for name in tries[0].result.values
+        },
+        marks_ms=tries[0].result.marks_ms,
     )
 
 
-def random_rule(
-    rng: np.random.Generator, number: int
-) -> tuple[StrategyDocument, Callable[[np.random.Generator], dict[str, float]]]:
+Rule = tuple[StrategyDocument, Callable[[np.random.Generator], dict[str, float]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Try:
+    """Some points of one rule."""
+
+    row: int
+    points: list[dict[str, float]]
+    result: SweepResult
+
+
+def _evaluate(
+    candles: Candles, rules: list[Rule], row: int, count: int, rng: np.random.Generator, settings: ExecutionSettings
+) -> _Try:
+    document, draw = rules[row]
+    points = [draw(rng) for _ in range(count)]
+    return _Try(row, points, sweep(candles, document, points, "60", settings, returns_dtype=np.float32))
+
+
+def random_rule(rng: np.random.Generator, number: int) -> Rule:
     """Return a random strategy with parameters, and how to draw a point of them."""
     chosen = [int(rng.integers(len(_CONDITIONS)))]
     if rng.random() < _PARTNERED_SHARE:

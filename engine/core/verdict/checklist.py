@@ -71,10 +71,12 @@ def judge(evidence: Evidence) -> Verdict:
         _in_sample(evidence),
         _look_ahead(evidence),
         _enough_evidence(evidence),
-        _data_snooping(evidence),
+        _no_skill(evidence),
+        _beyond_holding(evidence),
         _costs(evidence),
         _lag(evidence),
         _plateau(evidence),
+        _data_snooping(evidence),
         _deflated_sharpe(evidence),
         _overfitting(evidence),
         _walk_forward(evidence),
@@ -129,13 +131,30 @@ def _enough_evidence(evidence: Evidence) -> Check:
     )  # fmt: skip
 
 
-def _data_snooping(evidence: Evidence) -> Check:
+def _no_skill(evidence: Evidence) -> Check:
     search = evidence.search
-    p = search.chosen_p
+    p = search.no_skill_p
+    return Check(
+        "no_skill", _number(p), f"<= {MOST_P}", p <= MOST_P,
+        f"how often the best of {search.compared_trials} trials that predict nothing and pay their fees does as well",
+        "fragile",
+    )  # fmt: skip
+
+
+def _data_snooping(evidence: Evidence) -> Check:
+    p = evidence.search.no_edge_p
     return Check(
         "data_snooping", _number(p), f"<= {MOST_P}", p <= MOST_P,
-        f"how often the best of {search.compared_trials} trials without skill does as well as this one (Hansen's "
-        f"consistent test, stationary bootstrap); the study's best: {_told(search.snooping_p)}", "fragile",
+        "the same where every trial earns exactly nothing after costs, the hardest case (Hansen's consistent test)",
+        "candidate",
+    )  # fmt: skip
+
+
+def _beyond_holding(evidence: Evidence) -> Check:
+    alpha = evidence.own.alpha
+    return Check(
+        "beyond_holding", _number(alpha), "> 0", alpha > 0,
+        "annual return that its average exposure to the market does not explain (alpha)", "fragile",
     )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ class OwnFacts:
         Profit made in the regime that earned most over all profit of profitable regimes, 0 to 1; NaN when unknown.
     best_regime : str
         Its name.
+    alpha : float
+        Mean daily return that its average exposure to the market does not explain, annualised; NaN where undefined.
     """
 
     trades: int
@@ -36,6 +38,7 @@ class OwnFacts:
     best_trade_share: float
     best_regime_share: float
     best_regime: str
+    alpha: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,11 @@ class SearchFacts:
         Annualised Sharpe ratio the best of them reaches on average without any skill.
     deflated_sharpe : float
         Probability that the Sharpe ratio is above that.
-    snooping_p : float
-        Hansen's consistent p-value of the best compared trial; NaN where it cannot be computed.
-    chosen_p : float
-        Family-wise adjusted p-value of the run itself: how often luck alone brings the best trial as high as this one.
+    no_skill_p : float
+        How often the best of trials that predict nothing and pay their costs does as well as the run; NaN where it cannot
+        be computed.
+    no_edge_p : float
+        The same where every trial earns nothing after costs (Hansen's consistent test).
     pbo : float
         Probability of backtest overfitting; NaN with too few trials.
     walk_forward_sharpe, walk_forward_low, walk_forward_high : float
@@ -74,8 +78,8 @@ class SearchFacts:
     effective_trials: float
     expected_max_sharpe: float
     deflated_sharpe: float
-    snooping_p: float
-    chosen_p: float
+    no_skill_p: float
+    no_edge_p: float
     pbo: float
     walk_forward_sharpe: float
     walk_forward_low: float
