@@ -80,7 +80,9 @@ def search(candles: Candles, rng: np.random.Generator, trials: int, settings: Ex
     rules = [random_rule(rng, number) for number in range(-(-looked // _POINTS_LOOKING))]
     tries: list[_Try] = []
     for row in range(len(rules)):
-        tries.append(_evaluate(candles, rules, row, min(_POINTS_LOOKING, looked - row * _POINTS_LOOKING), rng, settings))
+        tries.append(
+            _evaluate(candles, rules, row, min(_POINTS_LOOKING, looked - row * _POINTS_LOOKING), rng, settings)
+        )
     promise = [float(np.nan_to_num(one.result.values["sharpe"], nan=-9.0).max()) for one in tries]
     chosen = np.argsort(promise)[::-1][:_RULES_DUG]
     left = trials - looked
@@ -93,9 +95,7 @@ def search(candles: Candles, rng: np.random.Generator, trials: int, settings: Ex
         rule_of=np.concatenate([np.full(len(one.points), one.row) for one in tries]),
         points=[point for one in tries for point in one.points],
         daily_returns=np.concatenate([np.asarray(one.result.daily_returns, np.float32) for one in tries]),
-        values={
-            name: np.concatenate([one.result.values[name] for one in tries]) for name in tries[0].result.values
-        },
+        values={name: np.concatenate([one.result.values[name] for one in tries]) for name in tries[0].result.values},
         marks_ms=tries[0].result.marks_ms,
     )
 

@@ -193,6 +193,53 @@ def reality_check(bootstrapped: BootstrapMeans) -> float:
     return superior_predictive_ability(bootstrapped, is_studentised=False).upper
 
 
+def familywise_p_value(bootstrapped: BootstrapMeans, trial: int) -> float:
+    """Return how often luck alone makes the best of all trials look as good as this one.
+
+    Parameters
+    ----------
+    bootstrapped : BootstrapMeans
+    trial : int
+        Row of the trial. For the best one it is Hansen's consistent p-value.
+
+    Notes
+    -----
+    The single-step adjusted p-value of Romano and Wolf 2005 with the recentring of Hansen 2005, studentised. The sample
+    itself counts as one draw, so that it is never 0 (Davison and Hinkley 1997, eq. 4.11).
+    """
+    maxima = _recentred_maxima(bootstrapped, True, None)[CONSISTENT]
+    statistic = float((bootstrapped.means * _scales(bootstrapped, True))[trial])
+    return float((1 + (maxima >= statistic).sum()) / (1 + len(maxima)))
+
+
+def no_skill_p_value(bootstrapped: BootstrapMeans, trial: int, costs: FloatArray) -> float:
+    """Return how often the best of trials that predict nothing, and pay their costs, looks as good as this one.
+
+    Parameters
+    ----------
+    bootstrapped : BootstrapMeans
+    trial : int
+    costs : ndarray of float64, shape (trials,)
+        What each trial paid per observation as a share of its equity; known, not estimated, so that the null hypothesis
+        needs no worst case: a trial without skill earns minus its costs.
+
+    Notes
+    -----
+    As `familywise_p_value`, with the null centre of each trial at -costs instead of 0. It is the test of "nothing here
+    predicts anything"; Hansen's is the test of "nothing here earns more than nothing", whose worst case is a set of trials
+    that all predict exactly as much as they pay.
+    """
+    scales = _scales(bootstrapped, True)
+    statistic = float((bootstrapped.means * scales)[trial])
+    drawn_type = bootstrapped.sample_means.dtype
+    highest = np.full(len(bootstrapped.sample_means), -math.inf)
+    for part in row_chunks(len(scales), len(highest)):
+        offsets = ((bootstrapped.means[part] + costs[part]) * scales[part]).astype(drawn_type)
+        drawn = bootstrapped.sample_means[:, part] * scales[part].astype(drawn_type) - offsets
+        np.maximum(highest, drawn.max(axis=1), out=highest)
+    return float((1 + (highest >= statistic).sum()) / (1 + len(highest)))
+
+
 def superior_trials(
     bootstrapped: BootstrapMeans, level: float = 0.05, *, is_studentised: bool = True
 ) -> SuperiorTrials:

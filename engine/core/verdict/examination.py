@@ -167,9 +167,7 @@ def at_costs(bench: Bench, factor: float) -> Bench:
 
 def _replay(bench: Bench, compiled: CompiledStrategy, cuts: int, seed: int) -> CausalityReport | None:
     try:
-        return prove_causality(
-            compiled, bench.candles, bench.interval, cuts=cuts, seed=seed, extras=bench.extras
-        )
+        return prove_causality(compiled, bench.candles, bench.interval, cuts=cuts, seed=seed, extras=bench.extras)
     except DataMissing:
         return None
 

@@ -14,7 +14,10 @@ from engine.core.validation.effective_trials import effective_trials, null_sharp
 from engine.core.validation.overfitting import probability_of_overfitting
 from engine.core.validation.return_matrix import ReturnMatrix, row_chunks
 from engine.core.validation.sharpe_inference import (
-    deflated_sharpe, expected_max_sharpe, sharpe_interval, sharpe_moments,
+    deflated_sharpe,
+    expected_max_sharpe,
+    sharpe_interval,
+    sharpe_moments,
 )  # fmt: skip
 from engine.core.validation.splits import walk_forward_efficiency, walk_forward_windows
 from engine.core.verdict.evidence import SearchFacts
@@ -52,7 +55,8 @@ def weigh_search(
     trials: int,
     costs: NDArray[np.float64],
     *,
-    walk_forward: WalkForwardFacts | None = None, seed: int = 0
+    walk_forward: WalkForwardFacts | None = None,
+    seed: int = 0,
 ) -> SearchFacts:
     """Return what the trials say about one of them.
 
