@@ -78,11 +78,10 @@ def search(candles: Candles, rng: np.random.Generator, trials: int, settings: Ex
     """Evaluate `trials` random strategies on hourly candles: look around first, then dig where it looked best."""
     looked = max(1, round(trials * _LOOKING_SHARE))
     rules = [random_rule(rng, number) for number in range(-(-looked // _POINTS_LOOKING))]
-    tries: list[_Try] = []
-    for row in range(len(rules)):
-        tries.append(
-            _evaluate(candles, rules, row, min(_POINTS_LOOKING, looked - row * _POINTS_LOOKING), rng, settings)
-        )
+    tries = [
+        _evaluate(candles, rules, row, min(_POINTS_LOOKING, looked - row * _POINTS_LOOKING), rng, settings)
+        for row in range(len(rules))
+    ]
     promise = [float(np.nan_to_num(one.result.values["sharpe"], nan=-9.0).max()) for one in tries]
     chosen = np.argsort(promise)[::-1][:_RULES_DUG]
     left = trials - looked
