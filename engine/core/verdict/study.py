@@ -141,8 +141,8 @@ def follow_best(returns: ReturnMatrix, windows: int = _WALK_FORWARD_WINDOWS) -> 
     returns : ndarray, shape (trials, days)
         No NaN.
     windows : int
-        Disjoint out-of-sample windows over the second half of the days; a day between fit and window is purged, because
-        a position may be held over midnight.
+        Disjoint out-of-sample windows, each as long as the days before the first; a day between fit and window is purged,
+        because a position may be held over midnight.
 
     Notes
     -----
