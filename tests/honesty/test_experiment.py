@@ -11,7 +11,7 @@ from tests.honesty.calibration import true_sharpe
 from tests.honesty.experiment import run_study
 from tests.honesty.report import exact_interval, report
 from tests.honesty.run import as_row, plan
-from tests.honesty.worlds import EDGES, NOISES, make_world
+from tests.honesty.worlds import EDGES, NOISES, Edge, Noise, make_world
 
 NOISE_STUDIES = 24
 PROMISED_FALSE_POSITIVES = 0.05
@@ -36,13 +36,13 @@ def test_planted_edges_are_found_more_often_than_noise_may_be():
 
 
 @pytest.mark.parametrize("edge", EDGES)
-def test_the_exact_rule_of_a_planted_edge_earns_what_is_said(edge):
+def test_the_exact_rule_of_a_planted_edge_earns_what_is_said(edge: Edge):
     # Six markets of 30 years: the mean of their Sharpe ratios has a standard error of 0.075.
     assert true_sharpe(edge, 1.0, range(500, 506)) == pytest.approx(2.0, abs=0.25)
 
 
 @pytest.mark.parametrize("noise", ["gbm", "garch"])
-def test_a_market_is_a_function_of_its_seed(noise):
+def test_a_market_is_a_function_of_its_seed(noise: Noise):
     first, again = (make_world(3, noise, 2_000, edge="reversion").candles for _ in range(2))
     assert first.sha256() == again.sha256()
     assert first.sha256() != make_world(4, noise, 2_000, edge="reversion").candles.sha256()
