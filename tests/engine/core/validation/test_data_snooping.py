@@ -15,6 +15,7 @@ from engine.core.validation.data_snooping import (
     bootstrap_means,
     bootstrap_spreads,
     reality_check,
+    snooping_p_value,
     superior_predictive_ability,
     superior_trials,
 )
@@ -112,6 +113,19 @@ def test_noise_is_found_superior_no_more_often_than_the_level(is_studentised: bo
     allowed = studies * 0.05 + 3 * math.sqrt(studies * 0.05 * 0.95)
     assert rejected <= allowed
     assert stepped <= allowed
+
+
+def test_rare_losses_still_to_come_fool_standard_errors_but_not_both_tests() -> None:
+    draws = np.random.default_rng(14)
+    # On 3 % of the days nine small gains for each loss nine times as large: no edge.
+    active, lost = draws.random((200, 400)) < 0.03, draws.random((200, 400)) < 0.1
+    drawn = bootstrap_means(np.where(active, np.where(lost, -9.0, 1.0), 0.0), 2, 300, draws)
+    assert superior_predictive_ability(drawn).consistent < 0.01
+    assert snooping_p_value(drawn) > 0.2
+
+
+def test_an_edge_shows_in_both_tests() -> None:
+    assert snooping_p_value(bootstrap_means(study(15, 0.6), 3, 300, np.random.default_rng(1))) == 0.0
 
 
 def test_single_precision_and_chunks_give_the_same_answer() -> None:
