@@ -18,8 +18,8 @@ from engine.core.validation.sharpe_inference import (
     minimum_track_record,
     probabilistic_sharpe,
     sharpe_standard_error,
-    trial_moments,
 )
+from engine.core.validation.sharpe_moments import trial_moments
 from engine.core.validation.splits import combinatorial_purged_splits
 
 # Bailey and Lopez de Prado 2014: 2.5 a year on 250 days, variance of the trials' Sharpe ratios 1/2 a year.

@@ -10,18 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.validation.sharpe_inference import (
-    bootstrap_sharpe_interval,
     deflated_sharpe,
     expected_max_sharpe,
     minimum_backtest_years,
     minimum_track_record,
     probabilistic_sharpe,
-    sharpe_interval,
-    sharpe_moments,
     sharpe_standard_error,
-    trial_moments,
     trials_of_expected_max,
 )
+from engine.core.validation.sharpe_interval import bootstrap_sharpe_interval, sharpe_interval
+from engine.core.validation.sharpe_moments import sharpe_moments, trial_moments
 from engine.errors import BadRequest
 
 
