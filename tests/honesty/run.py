@@ -85,8 +85,8 @@ def as_row(outcome: Outcome) -> dict[str, Any]:
 def main() -> None:
     """Run the studies and append a line each to a record, which `report.py` turns into the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--noise", type=int, default=300, help="studies without an edge")
-    parser.add_argument("--edges", type=int, default=120, help="studies with a planted edge")
+    parser.add_argument("--noise", type=int, default=200, help="studies without an edge")
+    parser.add_argument("--edges", type=int, default=90, help="studies with a planted edge")
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--bars", type=int, default=BARS)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)

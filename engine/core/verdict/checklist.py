@@ -24,6 +24,8 @@ MOST_P = 0.05
 # A t-test on fewer trades than this says nothing, whatever their sum.
 FEWEST_TRADES = 30
 FEWEST_DAYS = 60
+# Near targets and far stops win for a long time and lose once; a record without losses does not say how it loses.
+FEWEST_LOSSES = 10
 NEIGHBOUR_RATIO = 0.5
 NEIGHBOURS_ABOVE_ZERO = 0.5
 MOST_OF_ONE_TRADE = 0.5
@@ -124,9 +126,9 @@ def _enough_evidence(evidence: Evidence) -> Check:
     needed = max(own.minimum_track_record_days, FEWEST_DAYS)
     told = f"{own.minimum_track_record_days:.0f}" if math.isfinite(own.minimum_track_record_days) else "infinitely many"
     return Check(
-        "enough_evidence", float(own.trades), f">= {FEWEST_TRADES} trades",
-        own.trades >= FEWEST_TRADES and own.days >= needed,
-        f"{own.trades} trades on {own.days} days; its Sharpe ratio alone needs {told} days to differ from 0 at 95 % "
+        "enough_evidence", float(own.trades), f">= {FEWEST_TRADES} trades, {FEWEST_LOSSES} of them lost",
+        own.trades >= FEWEST_TRADES and own.losing_trades >= FEWEST_LOSSES and own.days >= needed,
+        f"{own.trades} trades on {own.days} days, {own.losing_trades} lost; its Sharpe ratio alone needs {told} days to differ from 0 at 95 % "
         f"(minimum track record length), and none is believed before {FEWEST_DAYS}", "fragile",
     )  # fmt: skip
 

@@ -11,8 +11,8 @@ class OwnFacts:
 
     Attributes
     ----------
-    trades, bars, days : int
-        Closed trades, bars, daily returns.
+    trades, losing_trades, bars, days : int
+        Closed trades, those of them that lost, bars, daily returns.
     net_profit : float
         Settlement currency.
     sharpe : float
@@ -30,6 +30,7 @@ class OwnFacts:
     """
 
     trades: int
+    losing_trades: int
     bars: int
     days: int
     net_profit: float

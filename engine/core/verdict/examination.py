@@ -20,7 +20,8 @@ from engine.core.strategy import CompiledStrategy, compile_strategy
 from engine.core.strategy_document import Param, StrategyDocument
 from engine.core.timeframes import Interval
 from engine.core.validation.regimes import GRID_NAMES, label_regimes
-from engine.core.validation.sharpe_inference import minimum_track_record, sharpe_moments
+from engine.core.validation.sharpe_inference import minimum_track_record
+from engine.core.validation.sharpe_moments import sharpe_moments
 from engine.core.verdict.evidence import OwnFacts, StabilityFacts
 from engine.errors import BadExpression, BadRequest, DataMissing
 
@@ -84,6 +85,7 @@ def own_facts(bench: Bench, simulation: Simulation) -> OwnFacts:
     share, regime = _best_regime(bench, simulation)
     return OwnFacts(
         trades=len(pnl),
+        losing_trades=int((pnl < 0).sum()),
         bars=len(bench.candles),
         days=len(returns),
         net_profit=net_profit,

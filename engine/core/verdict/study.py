@@ -13,12 +13,9 @@ from engine.core.validation.data_snooping import bootstrap_means, familywise_p_v
 from engine.core.validation.effective_trials import effective_trials, null_sharpe_variance
 from engine.core.validation.overfitting import probability_of_overfitting
 from engine.core.validation.return_matrix import ReturnMatrix, row_chunks
-from engine.core.validation.sharpe_inference import (
-    deflated_sharpe,
-    expected_max_sharpe,
-    sharpe_interval,
-    sharpe_moments,
-)  # fmt: skip
+from engine.core.validation.sharpe_inference import deflated_sharpe, expected_max_sharpe
+from engine.core.validation.sharpe_interval import sharpe_interval
+from engine.core.validation.sharpe_moments import sharpe_moments
 from engine.core.validation.splits import walk_forward_efficiency, walk_forward_windows
 from engine.core.verdict.evidence import SearchFacts
 

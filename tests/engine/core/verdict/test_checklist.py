@@ -12,7 +12,7 @@ from engine.core.verdict import Evidence, OwnFacts, SearchFacts, StabilityFacts,
 
 GOOD = Evidence(
     OwnFacts(
-        trades=200, bars=20_000, days=833, net_profit=5_000.0, sharpe=2.6, minimum_track_record_days=150.0,
+        trades=200, losing_trades=90, bars=20_000, days=833, net_profit=5_000.0, sharpe=2.6, minimum_track_record_days=150.0,
         best_trade_share=0.05, best_regime_share=0.5, best_regime="up calm", alpha=0.4,
     ),
     SearchFacts(
@@ -34,6 +34,7 @@ WORSE: tuple[tuple[str, str, Any, str], ...] = (
     ("own", "net_profit", -1.0, "rejected"),
     ("own", "sharpe", -0.1, "rejected"),
     ("own", "trades", 29, "fragile"),
+    ("own", "losing_trades", 9, "fragile"),
     ("own", "days", 59, "fragile"),
     ("own", "minimum_track_record_days", 834.0, "fragile"),
     ("own", "best_trade_share", 0.51, "candidate"),
