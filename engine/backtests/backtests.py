@@ -88,7 +88,7 @@ class Backtests:
                 fix="choose a later range: get_instrument shows the launch, get_coverage what is stored",
             )
         instrument = await self._instruments.find_if_reachable(category, symbol)
-        _check_leverage(settings, instrument)
+        check_leverage(settings, instrument)
         rules = instrument_rules(instrument)
         # When the exchange does not even tell the instrument, only what is stored can be used.
         stored_tiers = () if instrument is None else None
@@ -354,7 +354,8 @@ class Backtests:
         }
 
 
-def _check_leverage(settings: RunSettings, instrument: Instrument | None) -> None:
+def check_leverage(settings: RunSettings, instrument: Instrument | None) -> None:
+    """Refuse a leverage that the instrument does not allow."""
     most = None if instrument is None else instrument.max_leverage
     if most is not None and settings.leverage > float(most):
         raise BadRequest(
