@@ -158,9 +158,7 @@ def fingerprints(document: StrategyDocument, points: Points, should_stop: Should
 class MarketLoader:
     """Gathers markets for jobs; what is missing of the candles is fetched, however long it takes."""
 
-    def __init__(
-        self, backfill: Backfill, history: History, instruments: Instruments, inputs: RunInputSource
-    ) -> None:
+    def __init__(self, backfill: Backfill, history: History, instruments: Instruments, inputs: RunInputSource) -> None:
         self._backfill = backfill
         self._history = history
         self._instruments = instruments

@@ -127,8 +127,9 @@ def undominated(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     while len(rows):
         first = scores[rows[0]]
         best.append(int(rows[0]))
-        beaten = (first >= scores[rows]).all(axis=1) & (first > scores[rows]).any(axis=1)
-        rows = rows[1:][~beaten[1:]]
+        others = scores[rows[1:]]
+        is_beaten = np.asarray((first >= others).all(axis=1) & (first > others).any(axis=1))
+        rows = rows[1:][~is_beaten]
     return np.isin(np.arange(len(scores)), best)
 
 
