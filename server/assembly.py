@@ -19,8 +19,10 @@ from engine.market.limits import RateRules, RequestLimiter
 from engine.market.rest import BybitFeed
 from engine.ports import Clock, Feed, LimitMemory
 from engine.run_inputs import RunInputSource
+from engine.sealed_feed import SealedFeed
 from engine.store import Store
 from engine.strategies import Strategies
+from engine.studies import Studies
 from tools.lab import Lab
 
 if TYPE_CHECKING:
@@ -46,20 +48,24 @@ async def open_lab(settings: Settings) -> Lab:
         opened.push_async_callback(jobs.close)
         await jobs.resume_interrupted()
         opened.pop_all()
-    instruments = Instruments(feed, store, clock)
+    sealed = SealedFeed(feed, store)
+    instruments = Instruments(sealed, store, clock)
     history = History(store, backfill, instruments, clock)
     strategies = Strategies(store, clock)
+    studies = Studies(store, instruments, sealed, clock)
+    # Funding is fetched into the store like candles, and read from there like them: without what a seal withholds.
     inputs = RunInputSource(feed, store, history, clock)
     return Lab(
         version=version("bybit-strategy-tester"),
         home=settings.home,
         clock=clock,
-        feed=feed,
+        feed=sealed,
         store=store,
         instruments=instruments,
         history=history,
         strategies=strategies,
-        backtests=Backtests(feed, store, history, inputs, instruments, strategies, clock),
+        studies=studies,
+        backtests=Backtests(sealed, store, history, inputs, instruments, strategies, studies, clock),
         jobs=jobs,
     )
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the engine's working parts are heavy; naming them must not 
     from engine.ports import Clock, Feed
     from engine.store import Store
     from engine.strategies import Strategies
+    from engine.studies import Studies
 
 
 _ANSWERERS: dict[Source, str] = {
@@ -45,6 +46,7 @@ class Lab:
     instruments: Instruments
     history: History
     strategies: Strategies
+    studies: Studies
     backtests: Backtests
     jobs: Jobs
 
