@@ -139,7 +139,7 @@ async def keep_runs(backtests: Backtests, target: SearchTarget, request: Documen
             start_ms=target.start_ms,
             end_ms=target.end_ms,
             settings=target.settings,
-            study=request["study_id"],
+            study=request["study"],
         )
         item["run_id"] = run["run_id"]
 

@@ -13,8 +13,9 @@ import numpy as np
 from engine.backfill import Backfill, BackfillProgress
 from engine.backtests.backtests import check_leverage
 from engine.backtests.computation import execution_settings, instrument_rules
+from engine.backtests.evaluation import evaluation_slice
 from engine.core.candles import Candles
-from engine.core.evaluations import EvaluationBatch, EvaluationSlice, costs_hash
+from engine.core.evaluations import EvaluationBatch, EvaluationSlice
 from engine.core.execution import ExecutionSettings
 from engine.core.market_detail import part_of
 from engine.core.run_settings import RunSettings
@@ -25,7 +26,6 @@ from engine.core.simulator import simulate
 from engine.core.strategy import CompiledStrategy, compile_strategy
 from engine.core.strategy_document import StrategyDocument
 from engine.core.sweep import sweep
-from engine.core.timeframes import next_open
 from engine.core.times import iso_utc
 from engine.errors import Cancelled, DataMissing
 from engine.history import History, LoadedCandles
@@ -67,22 +67,7 @@ class LoadedMarket:
     @property
     def slice(self) -> EvaluationSlice:
         """Return what trials on this market are recorded under."""
-        series, candles = self.series, self.candles
-        described = {
-            "settings": self.settings.model_dump(mode="json"),
-            "instrument": self.rules,
-            "inputs": self.inputs.described,
-        }
-        return EvaluationSlice(
-            category=series.category,
-            symbol=series.symbol,
-            interval=series.interval,
-            start_ms=int(candles.ts[0]),
-            end_ms=next_open(series.interval, int(candles.ts[-1])),
-            bars=len(candles),
-            data_sha256=candles.sha256(),
-            costs_sha256=costs_hash(described),
-        )
+        return evaluation_slice(self.series, self.candles, self.settings, self.rules, self.inputs.described)
 
     @property
     def simulator(self) -> Callable[[Candles, Signals, ExecutionSettings], Simulation] | None:

@@ -49,8 +49,8 @@ class SearchTarget:
         """Return the objectives."""
         return read_objectives(self.objective)
 
-    def request(self, study_id: str, search: Document) -> dict[str, Any]:
-        """Return the request of a job."""
+    def request(self, study_id: str, study: str | None, search: Document) -> dict[str, Any]:
+        """Return the request of a job; `study` is the name of a study, None for the market's scratch study."""
         return {
             "feed": self.series.feed,
             "category": self.series.category,
@@ -64,6 +64,7 @@ class SearchTarget:
             "min_trades": self.min_trades,
             "constraints": list(self.constraints),
             "study_id": study_id,
+            "study": study,
             "search": dict(search),
         }
 

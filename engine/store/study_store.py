@@ -105,6 +105,11 @@ class StudyRecord:
     rolled_back_ms: int | None
     witness_lost_ms: int | None
 
+    @property
+    def visible_end_ms(self) -> int | None:
+        """Return the time after which no bar of the study's market closes that it may see; None: no limit."""
+        return self.sealed_from_ms
+
 
 @dataclass(frozen=True, slots=True)
 class StudyPage:
@@ -180,6 +185,15 @@ class StudyStore(Database):
                 names = ", ".join((await connection.execute(newest)).scalars()) or "none yet: naming one creates it"
                 raise NotFound(f"there is no study {name_or_id[:64]!r}", fix=f"the newest studies: {names}")
             return await _record(connection, row)
+
+        return await self._read(query)
+
+    async def find_study(self, name: str) -> StudyRecord | None:
+        """Return the study of this name; None when there is none."""
+
+        async def query(connection: AsyncConnection) -> StudyRecord | None:
+            row = await _find(connection, study_id_of(name))
+            return None if row is None else await _record(connection, row)
 
         return await self._read(query)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.core.metrics.returns import SMALLEST_SPREAD
+from engine.core.metrics.moments import return_moments
 from engine.store.trial_rows import unpack_marks, unpack_returns
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from engine.core.candles import FloatColumn, TimeColumn
-
-# 10,000 trials of 833 days would be 66 MB as float64.
-_ROWS_AT_ONCE = 1_024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +78,7 @@ def build_matrix(
     return TrialMatrix(
         days,
         returns,
-        *_moments(returns),
+        *return_moments(returns),
         np.array([np.nan if trial.trades is None else trial.trades for trial in kept], np.float64),
         np.array([trial.number for trial in kept], np.int64),
         tuple(trial.key for trial in kept),
@@ -96,22 +93,3 @@ def _columns_on(marks: TimeColumn, days: TimeColumn) -> Any:
         return None
     columns = np.minimum(np.searchsorted(marks, days), len(marks) - 1)
     return columns if bool(np.all(marks[columns] == days)) else None
-
-
-def _moments(returns: NDArray[np.float32]) -> tuple[FloatColumn, FloatColumn, FloatColumn]:
-    count, days = returns.shape
-    sharpe, skew, kurtosis = (np.full(count, np.nan) for _ in range(3))
-    if days < 2:
-        return sharpe, skew, kurtosis
-    for at in range(0, count, _ROWS_AT_ONCE):
-        part = returns[at : at + _ROWS_AT_ONCE].astype(np.float64)
-        away = part - part.mean(axis=1, keepdims=True)
-        second = (away**2).mean(axis=1)
-        varies = second > SMALLEST_SPREAD**2
-        with np.errstate(all="ignore"):
-            rows = slice(at, at + len(part))
-            spread = np.sqrt(second * days / (days - 1))
-            sharpe[rows] = np.where(varies, part.mean(axis=1) / spread, np.nan)
-            skew[rows] = np.where(varies, (away**3).mean(axis=1) / second**1.5, np.nan)
-            kurtosis[rows] = np.where(varies, (away**4).mean(axis=1) / second**2, np.nan)
-    return sharpe, skew, kurtosis

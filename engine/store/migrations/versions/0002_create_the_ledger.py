@@ -7,6 +7,10 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
+from engine.core.timeframes import next_open
+from engine.core.times import parse_time_ms
+from engine.errors import LabError
+
 revision = '0002'
 down_revision = '0001'
 branch_labels = None
@@ -162,10 +166,10 @@ def _tell_ends_of_runs() -> None:
     connection = op.get_bind()
     for run_id, manifest in connection.execute(sa.select(runs.c.id, runs.c.manifest)).all():
         try:
-            data = json.loads(manifest).get('data', {})
-        except (ValueError, AttributeError):
+            data = json.loads(manifest)['data']
+            told = {'feed': data['feed'], 'end_ms': next_open(data['interval'], parse_time_ms(data['last_bar']))}
+        except (ValueError, KeyError, TypeError, LabError):
             continue
-        told = {'feed': data.get('feed'), 'end_ms': data.get('end_ms')}
         connection.execute(sa.update(runs).where(runs.c.id == run_id).values(**told))
 
 
