@@ -82,15 +82,20 @@ class JobResult(BaseModel):
     total: int
     next_cursor: str | None
     error: dict[str, Any] | None = None
-    summary: dict[str, Any] | None = Field(None, description="Of a search: what was tried, how it did as a whole")
-    surface: dict[str, Any] | None = Field(None, description="Median score over the main parameters")
-    equity: dict[str, Any] | None = Field(None, description="Out of sample, of a walk-forward; thinned")
+    summary: dict[str, Any] | None = Field(
+        default=None, description="Of a search: what was tried, how it did as a whole"
+    )
+    surface: dict[str, Any] | None = Field(default=None, description="Median score over the main parameters")
+    equity: dict[str, Any] | None = Field(default=None, description="Out of sample, of a walk-forward; thinned")
     data: dict[str, Any] | None = None
     study_id: str | None = None
-    trials: int | None = Field(None, description="Distinct strategies the study has evaluated until now")
-    effective_trials: float | None = Field(None, description="Independent ones among them when the search ended")
+    trials: int | None = Field(default=None, description="Distinct strategies the study has evaluated until now")
+    effective_trials: float | None = Field(
+        default=None, description="Independent ones among them when the search ended"
+    )
     expected_max_sharpe: float | None = Field(
-        None, description="Annualised, of the best of so many trials without any skill: a best below it shows nothing"
+        default=None,
+        description="Annualised, of the best of so many trials without any skill: a best below it shows nothing",
     )
 
 

@@ -21,13 +21,13 @@ NO_SETTINGS: dict[str, Any] = {}
 Strategy = Annotated[str | dict[str, Any], Field(description="Name or document")]
 Objective = Annotated[
     str | dict[str, float] | list[str],
-    Field(description='Metric; weights of ranks {"sharpe":1,"max_drawdown":-0.5}; or up to 3 that compete'),
+    Field(description='Metric, weights such as {"sharpe":1,"max_drawdown":-0.5}, or competing metrics'),
 ]
-MinTrades = Annotated[int, Field(ge=0, le=100_000, description="Points with fewer are not ranked")]
-Constraints = Annotated[list[str] | None, Field(max_length=10, description='E.g. "fast < slow"')]
-Costs = Annotated[dict[str, Any], Field(description="As settings of run_backtest")]
+MinTrades = Annotated[int, Field(ge=0, le=100_000, description="Fewer: not ranked")]
+Constraints = Annotated[list[str] | None, Field(max_length=10, description='"fast < slow"')]
+Costs = Annotated[dict[str, Any], Field(description="As in run_backtest")]
 Ranges = Annotated[
-    dict[str, Any], Field(description='Per parameter a list of values or {"from","to","step"?,"log"?}', min_length=1)
+    dict[str, Any], Field(description='{"fast":{"from":5,"to":50,"step"?,"log"?}} or lists of values', min_length=1)
 ]
 
 
@@ -48,7 +48,7 @@ async def start_grid_search(
     grid: Annotated[
         dict[str, Any],
         Field(
-            description='Per parameter: values or a range, e.g. {"fast":[5,10],"slow":{"from":30,"to":120,"step":10}}',
+            description='{"fast":[5,10],"slow":{"from":30,"to":120,"step":10}}',
             min_length=1,
         ),
     ],
@@ -110,24 +110,20 @@ async def start_walk_forward(
     strategy: Strategy,
     search: Annotated[
         dict[str, Any],
-        Field(
-            description='{"grid":..} or {"space":..,"trials":100,"sampler":"tpe","seed":0}, run anew on every window'
-        ),
+        Field(description='{"grid"} or {"space","trials","sampler","seed"} as in the other searches'),
     ],
     symbol: Symbol,
     start: Start,
     end: End,
     interval: Bar = "15",
     category: Market = "linear",
-    mode: Annotated[
-        Literal["rolling", "anchored"], Field(description="In-sample part moves along, or grows from the start")
-    ] = "rolling",
+    mode: Annotated[Literal["rolling", "anchored"], Field(description="Window moves along, or grows")] = "rolling",
     windows: Annotated[int, Field(ge=1, le=100, description="Refits")] = 6,
-    in_sample_ratio: Annotated[float, Field(gt=0, lt=1, description="Of a window; anchored: of the first")] = 0.7,
+    in_sample_ratio: Annotated[float, Field(gt=0, lt=1, description="Of the first window")] = 0.7,
     purge_bars: Annotated[
-        int | None, Field(ge=0, le=100_000, description="Left out before each test; default: longest stay or warm-up")
+        int | None, Field(ge=0, le=100_000, description="Left out before a test; default: longest stay or warm-up")
     ] = None,
-    embargo_bars: Annotated[int, Field(ge=0, le=100_000, description="Left out besides")] = 0,
+    embargo_bars: Annotated[int, Field(ge=0, le=100_000, description="Left out too")] = 0,
     objective: Objective = "sharpe",
     min_trades: MinTrades = 10,
     constraints: Constraints = None,
