@@ -12,6 +12,7 @@ from engine.core.search.space import Space, draw_points
 from engine.core.search.table import PointTable
 
 Matrix = NDArray[np.float64]
+# A batch is one transaction, and what a killed process has to do again.
 GRID_BATCH = 512
 
 
@@ -33,7 +34,6 @@ class GridProposer:
     """All points in order."""
 
     values: Matrix
-    batch: int = GRID_BATCH
 
     @property
     def total(self) -> int:
@@ -42,8 +42,8 @@ class GridProposer:
 
     def propose(self, number: int, known: PointTable) -> Matrix:
         """Return the next points."""
-        del known
-        return self.values[number * self.batch : (number + 1) * self.batch]
+        del number
+        return self.values[len(known) : len(known) + GRID_BATCH]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,11 +53,10 @@ class RandomProposer:
     space: Space
     total: int
     seed: int
-    batch: int = GRID_BATCH
 
     def propose(self, number: int, known: PointTable) -> Matrix:
         """Return the next draws."""
-        wanted = min(self.batch, self.total - len(known))
+        wanted = min(GRID_BATCH, self.total - len(known))
         if wanted <= 0:
             return np.empty((0, len(self.space.names)))
         generator = np.random.default_rng([self.seed, number])
