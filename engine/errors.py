@@ -9,6 +9,7 @@
     ├── NotFound             pick one of the names offered
     ├── Conflict             look at what is there already, then decide
     ├── DataMissing          fetch or import the data first
+    ├── Sealed               ask for earlier bars, or open the holdout
     ├── Unavailable          wait and try again
     │   ├── Unreachable      check the network and the address
     │   ├── RateLimited      the exchange asks us to slow down
@@ -85,6 +86,12 @@ class DataMissing(LabError):
     """The caller fetches or imports data first."""
 
     code = "data_missing"
+
+
+class Sealed(LabError):
+    """The bars are a sealed holdout; the caller asks for earlier ones, or has one chosen run evaluated on them."""
+
+    code = "sealed"
 
 
 class Unavailable(LabError):

@@ -13,8 +13,9 @@ import numpy as np
 from engine.backfill import Backfill, BackfillProgress
 from engine.candle_files import FileFormat, read_candle_file, write_candle_file
 from engine.core.candles import Candles
+from engine.core.holdout import Withheld
 from engine.core.series import Series
-from engine.core.timeframes import count_opens, next_open
+from engine.core.timeframes import ceil_open, count_opens, next_open
 from engine.core.times import iso_utc
 from engine.errors import BadRequest, DataMissing, Unavailable
 from engine.instruments import Instruments
@@ -45,12 +46,15 @@ class LoadedCandles:
         Stretches inside the range, [start, end) ms, for which the source has no bars.
     fetched_bars : int
         How many of them this call fetched.
+    withheld : Withheld or None
+        What keeps the end of the range back; None when nothing of it is sealed.
     """
 
     candles: Candles
     source: str
     gaps: tuple[tuple[int, int], ...]
     fetched_bars: int
+    withheld: Withheld | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,15 @@ class History:
         self._clock = clock
 
     async def load(self, series: Series, start_ms: int, end_ms: int, report: Report | None = None) -> LoadedCandles:
-        """Return the closed candles that open in [start_ms, end_ms); raises DataMissing when fetching would take long."""
+        """Return the closed candles that open in [start_ms, end_ms); raises DataMissing when fetching would take long.
+
+        Of a sealed market only the bars before the seal come back; Sealed is raised when none of the range is.
+        """
+        withheld = await self.withheld(series, end_ms)
+        if withheld is not None:
+            end_ms = withheld.last_open_ms(series.interval)
+            if start_ms >= end_ms:
+                raise withheld.refusal(f"the range from {iso_utc(start_ms)} of {series}")
         missing = await self._store.missing(series, start_ms, end_ms)
         fetched = 0
         if missing:
@@ -107,7 +119,14 @@ class History:
         sources = await self._store.sources(series, start_ms, end_ms)
         gaps = await self._store.gaps(series, start_ms, end_ms)
         spans = tuple((max(gap.start_ms, start_ms), min(gap.end_ms, end_ms)) for gap in gaps)
-        return LoadedCandles(candles, "+".join(sorted(sources)), spans, fetched)
+        return LoadedCandles(candles, "+".join(sorted(sources)), spans, fetched, withheld)
+
+    async def withheld(self, series: Series, end_ms: int) -> Withheld | None:
+        """Return the seal that cuts a range ending here; None when all of it may be seen."""
+        withheld = await self._store.withheld(series.feed, series.category, series.symbol)
+        if withheld is None or ceil_open(series.interval, end_ms) <= withheld.last_open_ms(series.interval):
+            return None
+        return withheld
 
     async def _fetch(
         self, series: Series, start_ms: int, end_ms: int, missing: list[tuple[int, int]], report: Report | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -14,7 +14,7 @@ from engine.errors import BadRequest, Cancelled, Conflict, LabError
 
 if TYPE_CHECKING:
     from engine.backfill import Backfill, BackfillProgress
-    from engine.ports import Clock
+    from engine.ports import Clock, Queue
     from engine.store.job_store import JobRecord, JobState
     from engine.store.store import Store
 
@@ -92,6 +92,37 @@ class _Running:
     ending: Literal["", "cancelled", "interrupted"] = ""
 
 
+class InProcessQueue:
+    """Runs jobs in this process, as many at a time as there are seats.
+
+    Parameters
+    ----------
+    start : callable
+        Makes the task of a job, which takes the given seat before it runs.
+    heavy_kinds : collection of str
+        Kinds that keep every core busy; they have seats of their own, so that the others need not wait for them.
+    at_once, heavy_at_once : int
+        Seats of either sort.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[str, asyncio.Semaphore], None],
+        heavy_kinds: Collection[str] = (),
+        *,
+        at_once: int = 2,
+        heavy_at_once: int = 1,
+    ) -> None:
+        self._start = start
+        self._heavy_kinds = frozenset(heavy_kinds)
+        self._seats = asyncio.Semaphore(at_once)
+        self._heavy_seats = asyncio.Semaphore(heavy_at_once)
+
+    def put(self, job_id: str, kind: str) -> None:
+        """Make the task of a job."""
+        self._start(job_id, self._heavy_seats if kind in self._heavy_kinds else self._seats)
+
+
 class Jobs:
     """Runs jobs in this process and shows those of all processes.
 
@@ -103,13 +134,26 @@ class Jobs:
         One for each kind of job.
     at_once : int
         Jobs running at the same time in this process; the others wait in the order of their submission.
+    heavy_kinds : collection of str
+        Kinds of which one runs at a time, beside the others: each keeps every core busy.
+    queue : Queue, optional
+        Who runs jobs instead of this process.
     """
 
-    def __init__(self, store: Store, clock: Clock, bodies: Mapping[str, JobBody], *, at_once: int = 2) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        bodies: Mapping[str, JobBody],
+        *,
+        at_once: int = 2,
+        heavy_kinds: Collection[str] = (),
+        queue: Queue | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._bodies = bodies
-        self._seats = asyncio.Semaphore(at_once)
+        self._queue: Queue = queue or InProcessQueue(self._start, heavy_kinds, at_once=at_once)
         self._running: dict[str, _Running] = {}
         self._closing = False
 
@@ -122,7 +166,7 @@ class Jobs:
         if record.state == "done" and not await body.is_still_valid(record.request, record.result or {}):
             record = await self._store.add_job(kind, request, at_ms=self._clock.now_ms(), fresh=True)
         if record.state not in _FINAL_STATES and not await self._is_run_by_somebody(record):
-            self._start(record.id)
+            self._queue.put(record.id, record.kind)
         return _view(record)
 
     async def view(self, job_id: str) -> JobView:
@@ -174,7 +218,7 @@ class Jobs:
         for record in reversed(open_jobs.items):
             may_start = record.kind in self._bodies and record.attempts < _ATTEMPTS_BY_ITSELF
             if may_start and not await self._is_run_by_somebody(record):
-                self._start(record.id)
+                self._queue.put(record.id, record.kind)
                 resumed.append(record.id)
         return resumed
 
@@ -198,11 +242,11 @@ class Jobs:
             raise BadRequest(f"unknown kind of job {kind!r}", fix=f"kind is one of {', '.join(sorted(self._bodies))}")
         return self._bodies[kind]
 
-    def _start(self, job_id: str) -> None:
+    def _start(self, job_id: str, seats: asyncio.Semaphore) -> None:
         if job_id in self._running:
             return
         context = JobContext(job_id)
-        task = asyncio.create_task(self._run_when_seated(job_id), name=job_id)
+        task = asyncio.create_task(self._run_when_seated(job_id, seats), name=job_id)
         self._running[job_id] = _Running(context, task)
         task.add_done_callback(self._forget)
 
@@ -211,8 +255,8 @@ class Jobs:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("job %s broke", task.get_name(), exc_info=error)
 
-    async def _run_when_seated(self, job_id: str) -> None:
-        async with self._seats:
+    async def _run_when_seated(self, job_id: str, seats: asyncio.Semaphore) -> None:
+        async with seats:
             await self.run_job(job_id)
 
     async def _run_claimed(self, record: JobRecord, context: JobContext) -> None:

@@ -110,6 +110,17 @@ class Feed(Protocol):
         ...
 
 
+class Queue(Protocol):
+    """Hands jobs to whoever runs them: tasks of this process, or workers elsewhere.
+
+    A job that is handed over twice runs once, because its runner claims it first.
+    """
+
+    def put(self, job_id: str, kind: str) -> None:
+        """Hand a job over; its runner calls `Jobs.run_job`."""
+        ...
+
+
 class LimitMemory(Protocol):
     """What the request limiter must remember beyond one process: bans, and who else is asking."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -19,8 +20,13 @@ from engine.market.limits import RateRules, RequestLimiter
 from engine.market.rest import BybitFeed
 from engine.ports import Clock, Feed, LimitMemory
 from engine.run_inputs import RunInputSource
+from engine.sealed_feed import SealedFeed
+from engine.searches.bodies import SearchParts
+from engine.searches.market import MarketLoader
+from engine.searches.searches import SEARCH_KINDS, Searches, search_bodies
 from engine.store import Store
 from engine.strategies import Strategies
+from engine.studies import Studies
 from tools.lab import Lab
 
 if TYPE_CHECKING:
@@ -42,24 +48,39 @@ async def open_lab(settings: Settings) -> Lab:
         opened.push_async_callback(feed.close)
         backfill = Backfill(feed, store, clock)
         patient = Backfill(feed, store, clock, patience_s=JOB_PATIENCE_S)
-        jobs = Jobs(store, clock, {"backfill": BackfillBody(patient, store)})
+        sealed = SealedFeed(feed, store)
+        instruments = Instruments(sealed, store, clock)
+        history = History(store, backfill, instruments, clock)
+        strategies = Strategies(store, clock)
+        studies = Studies(store, instruments, sealed, clock)
+        # Funding is fetched into the store like candles, and read from there like them: without what a seal withholds.
+        inputs = RunInputSource(feed, store, history, clock)
+        backtests = Backtests(sealed, store, history, inputs, instruments, strategies, studies, clock)
+        parts = SearchParts(
+            store=store,
+            clock=clock,
+            markets=MarketLoader(patient, history, instruments, inputs),
+            backtests=backtests,
+            threads=os.cpu_count() or 1,
+            most_points=settings.search_max_points,
+        )
+        bodies = {"backfill": BackfillBody(patient, store), **search_bodies(parts)}
+        jobs = Jobs(store, clock, bodies, heavy_kinds=SEARCH_KINDS)
         opened.push_async_callback(jobs.close)
         await jobs.resume_interrupted()
         opened.pop_all()
-    instruments = Instruments(feed, store, clock)
-    history = History(store, backfill, instruments, clock)
-    strategies = Strategies(store, clock)
-    inputs = RunInputSource(feed, store, history, clock)
     return Lab(
         version=version("bybit-strategy-tester"),
         home=settings.home,
         clock=clock,
-        feed=feed,
+        feed=sealed,
         store=store,
         instruments=instruments,
         history=history,
         strategies=strategies,
-        backtests=Backtests(feed, store, history, inputs, instruments, strategies, clock),
+        studies=studies,
+        backtests=backtests,
+        searches=Searches(parts, sealed, instruments, strategies, studies, jobs),
         jobs=jobs,
     )
 

@@ -58,6 +58,13 @@ class Settings(BaseSettings):
     simulation_seed: int = Field(
         7, ge=0, validation_alias="BST_SIMULATION_SEED", description="Seed of the simulated feed"
     )
+    search_max_points: int = Field(
+        20_000,
+        ge=1,
+        le=1_000_000,
+        validation_alias="BST_SEARCH_MAX_POINTS",
+        description="Most evaluations of one search",
+    )
     toolsets: Names = Field(
         ("all",), validation_alias="BST_TOOLSETS", description="all, core or family names, by comma"
     )

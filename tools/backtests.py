@@ -12,8 +12,9 @@ from engine.core.run_settings import RunSettings
 from engine.core.series import clean_symbol
 from engine.core.times import parse_range_ms
 from engine.errors import BadRequest
-from tools.arguments import Bar, Cursor, End, Market, RunId, Start, Symbol, next_cursor, offset_of
+from tools.arguments import Bar, Cursor, End, Market, RunId, Sealed, Start, StudyName, Symbol, next_cursor, offset_of
 from tools.declare import LabHandle, ProgressHandle, tool
+from tools.withholding import WithheldPart
 
 DEFAULT_SETTINGS = RunSettings.model_validate({})
 
@@ -54,6 +55,15 @@ class IntrabarRange(BaseModel):
     optimistic_net_profit: float
 
 
+class StudyUsed(BaseModel):
+    """The study it counts in."""
+
+    id: str
+    name: str
+    trials: int = Field(description="Distinct strategies evaluated in it so far")
+    sealed_from: str | None
+
+
 class BacktestResult(BaseModel):
     """A stored backtest. Returns are fractions; money in the settlement currency; null has its reason in undefined."""
 
@@ -68,6 +78,8 @@ class BacktestResult(BaseModel):
     skipped_entries: dict[str, int]
     assumptions: list[str]
     warnings: list[str]
+    study: StudyUsed | None = None
+    withheld: WithheldPart | None = Field(None, description="End of the range that a sealed holdout keeps back")
 
 
 @tool("writes", core=True, asks_exchange=True)
@@ -83,6 +95,8 @@ async def run_backtest(
     category: Market = "linear",
     params: Annotated[dict[str, float] | None, Field(description="Strategy parameters; default: its own")] = None,
     settings: Annotated[RunSettings, Field(description="Costs, size, execution")] = DEFAULT_SETTINGS,
+    study: StudyName = None,
+    sealed: Sealed = None,
     *,
     lab: LabHandle,
     progress: ProgressHandle,
@@ -102,6 +116,8 @@ async def run_backtest(
         start_ms=start_ms,
         end_ms=end_ms,
         settings=settings,
+        study=study,
+        sealed=sealed,
         report=progress,
     )
     return BacktestResult(**result)

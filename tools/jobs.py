@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # A wait reports progress this often.
 _LOOKS = 10
+_CURVE_POINTS = 24
 
 
 class JobState(BaseModel):
@@ -35,7 +37,7 @@ class JobState(BaseModel):
 
 def _state(job: JobView) -> JobState:
     told = job.progress or {}
-    done, total = int(told.get("pages_done", 0)), told.get("pages_total")
+    done, total = int(told.get("done", told.get("pages_done", 0))), told.get("total", told.get("pages_total"))
     share = 1.0 if job.state == "done" else (done / total if total else 0.0)
     return JobState(
         job_id=job.id,
@@ -80,26 +82,73 @@ class JobResult(BaseModel):
     total: int
     next_cursor: str | None
     error: dict[str, Any] | None = None
+    summary: dict[str, Any] | None = Field(
+        default=None, description="Of a search: what was tried, how it did as a whole"
+    )
+    surface: dict[str, Any] | None = Field(default=None, description="Median score over the main parameters")
+    equity: dict[str, Any] | None = Field(default=None, description="Out of sample, of a walk-forward; thinned")
+    data: dict[str, Any] | None = None
+    study_id: str | None = None
+    trials: int | None = Field(default=None, description="Distinct strategies the study has evaluated until now")
+    effective_trials: float | None = Field(
+        default=None, description="Independent ones among them when the search ended"
+    )
+    expected_max_sharpe: float | None = Field(
+        default=None,
+        description="Annualised, of the best of so many trials without any skill: a best below it shows nothing",
+    )
 
 
 @tool("reads", core=True)
 async def get_job_result(
-    job_id: JobId, limit: Annotated[int, Field(ge=1, le=200)] = 20, cursor: Cursor = None, *, lab: LabHandle
+    job_id: JobId, limit: Annotated[int, Field(ge=1, le=200)] = 10, cursor: Cursor = None, *, lab: LabHandle
 ) -> JobResult:
-    """Return the result of a finished job, page by page; a backfill's is one row."""
+    """Return the result of a finished job, page by page, best points first; a backfill's is one row.
+
+    A point is worth its neighbours: compare score with neighbours.median and sharpe with expected_max_sharpe.
+    """
     job = await lab.jobs.view(job_id)
     result = dict(await lab.jobs.result(job_id)) if job.state == "done" else {}
-    items = result.get("items", [result] if result else [])
     offset = offset_of(cursor)
-    shown = items[offset : offset + limit]
-    return JobResult(
+    is_search = "luck" in result
+    items = result.get("items", [result] if result else [])
+    total = result.get("total", len(items)) if is_search else len(items)
+    shown = await lab.searches.page(job, result, offset, limit) if is_search else items[offset : offset + limit]
+    page = JobResult(
         job_id=job.id,
         state=job.state,
         items=shown,
-        total=len(items),
-        next_cursor=next_cursor(offset, len(shown), len(items)),
+        total=total,
+        next_cursor=next_cursor(offset, len(shown), total),
         error=None if job.error is None else dict(job.error),
     )
+    if not is_search:
+        return page
+    luck = result["luck"]
+    told = {
+        "study_id": result["study_id"],
+        "trials": await lab.searches.trial_count(result["study_id"]),
+        "effective_trials": luck["effective_trials"],
+        "expected_max_sharpe": round(luck["expected_max_sharpe"], 4),
+    }
+    if offset == 0:
+        told |= {name: result.get(name) for name in ("summary", "surface", "data")}
+        told["equity"] = _thinned(result.get("equity"))
+    return page.model_copy(update=told)
+
+
+def _thinned(equity: Mapping[str, list[float]] | None) -> dict[str, Any] | None:
+    """Return a daily curve with few points, the last one always among them."""
+    if equity is None:
+        return None
+    ts, values = equity["ts"], equity["value"]
+    step = max(1, -(-len(ts) // _CURVE_POINTS))
+    rows = range((len(ts) - 1) % step, len(ts), step)
+    return {
+        "columns": ["time", "equity"],
+        "rows": [[iso_utc(int(ts[row]))[:10], float(f"{values[row]:.6g}")] for row in rows],
+        "days": len(ts),
+    }
 
 
 @tool("writes", core=True)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:  # the engine's working parts are heavy; naming them must not 
     from engine.instruments import Instruments
     from engine.jobs import Jobs
     from engine.ports import Clock, Feed
+    from engine.searches.searches import Searches
     from engine.store import Store
     from engine.strategies import Strategies
+    from engine.studies import Studies
 
 
 _ANSWERERS: dict[Source, str] = {
@@ -45,7 +47,9 @@ class Lab:
     instruments: Instruments
     history: History
     strategies: Strategies
+    studies: Studies
     backtests: Backtests
+    searches: Searches
     jobs: Jobs
 
     async def check_health(self, *, exchange: bool) -> list[tuple[str, bool, str]]:

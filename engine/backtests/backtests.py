@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 
 from engine.backtests.computation import ENGINE_VERSION, Outcome, canonical_json, compute, instrument_rules
+from engine.backtests.evaluation import evaluation_of, evaluation_slice
 from engine.backtests.pictures import ChartKind, draw
 from engine.backtests.presentation import (
     condition_summary,
@@ -18,18 +19,21 @@ from engine.backtests.presentation import (
     number_summary,
     plain_value,
     run_card,
+    study_card,
     trade_rows,
+    withheld_card,
 )
 from engine.candle_files import read_text_file
 from engine.core.candles import Candles
 from engine.core.causality import CausalityReport, prove_causality
 from engine.core.expressions import Evaluator, tree_of
 from engine.core.expressions.warmup import series_used, warmup_bars
+from engine.core.holdout import Withheld
 from engine.core.markets import Instrument
 from engine.core.run_settings import RunSettings
 from engine.core.series import Category, Series
 from engine.core.strategy import CompiledStrategy, compile_strategy, parse_strategy
-from engine.core.timeframes import Interval
+from engine.core.timeframes import Interval, next_open
 from engine.core.times import iso_utc, parse_range_ms
 from engine.core.tradingview import Comparison, columns_of, compare_trades, parse_trade_list
 from engine.errors import BadRequest, DataMissing, NotFound
@@ -39,8 +43,18 @@ from engine.ports import Clock, Feed
 from engine.run_inputs import RunInputSource, tiers_from_manifest
 from engine.store import RunRecord, Store
 from engine.strategies import Strategies
+from engine.studies import Studies
 
 LISTED_METRICS = ("trades", "total_return", "sharpe", "max_drawdown", "net_profit", "profit_factor", "win_rate")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Evaluated:
+    """A computed run, the candles it rests on, and what was kept back of the range asked for."""
+
+    outcome: Outcome
+    candles: Candles
+    withheld: Withheld | None
 
 
 class Backtests:
@@ -54,6 +68,7 @@ class Backtests:
         inputs: RunInputSource,
         instruments: Instruments,
         strategies: Strategies,
+        studies: Studies,
         clock: Clock,
     ) -> None:
         self._feed = feed
@@ -62,6 +77,7 @@ class Backtests:
         self._inputs = inputs
         self._instruments = instruments
         self._strategies = strategies
+        self._studies = studies
         self._clock = clock
 
     async def run(  # noqa: PLR0913 - the request of the tool, flat
@@ -75,27 +91,59 @@ class Backtests:
         start_ms: int,
         end_ms: int,
         settings: RunSettings,
+        study: str | None = None,
+        sealed: bool | None = None,
         report: Report | None = None,
     ) -> dict[str, Any]:
-        """Run, store and return a backtest; repeating the same request returns the same run."""
+        """Run, store and return a backtest, and count it as a trial of its study.
+
+        Repeating the same request returns the same run. Of a sealed market only the bars before the seal are used.
+        """
         named = await self._strategies.resolve(strategy)
         compiled = compile_strategy(named.parsed, params)
         series = Series(self._feed.name, category, symbol, "trade", interval)
+        market = (series.feed, category, (symbol,))
+        belongs_to = await self._studies.resolve(study, sealed, *market, (start_ms, end_ms))
+        evaluated = await self._evaluate(compiled, named.origin, series, (start_ms, end_ms), settings, report)
+        card = await self._stored(evaluated, compiled, series)
+        trial = evaluation_of(compiled, series, evaluated.candles, evaluated.outcome.simulation, card["metrics"])
+        described = evaluated.outcome.manifest["inputs"]
+        where = evaluation_slice(
+            series, evaluated.candles, settings, evaluated.outcome.manifest["instrument"], described
+        )
+        now_ms, run_id = self._clock.now_ms(), evaluated.outcome.run_id
+        await self._store.record_trials(belongs_to.id, where, trial, origin=run_id, at_ms=now_ms)
+        await self._store.link_run(run_id, belongs_to.id, at_ms=now_ms)
+        told = study_card(await self._store.study(belongs_to.id))
+        return card | {"study": told, "withheld": withheld_card(evaluated.withheld)}
+
+    async def _evaluate(
+        self,
+        compiled: CompiledStrategy,
+        origin: str,
+        series: Series,
+        range_ms: tuple[int, int],
+        settings: RunSettings,
+        report: Report | None,
+    ) -> _Evaluated:
+        start_ms, end_ms = range_ms
         loaded = await self._history.load(series, start_ms, end_ms, report)
         if len(loaded.candles) == 0:
             raise DataMissing(
                 f"there are no candles of {series} between {iso_utc(start_ms)} and {iso_utc(end_ms)}",
                 fix="choose a later range: get_instrument shows the launch, get_coverage what is stored",
             )
-        instrument = await self._instruments.find_if_reachable(category, symbol)
-        _check_leverage(settings, instrument)
+        if loaded.withheld is not None:
+            end_ms = min(end_ms, loaded.withheld.last_open_ms(series.interval))
+        instrument = await self._instruments.find_if_reachable(series.category, series.symbol)
+        check_leverage(settings, instrument)
         rules = instrument_rules(instrument)
         # When the exchange does not even tell the instrument, only what is stored can be used.
         stored_tiers = () if instrument is None else None
         inputs = await self._inputs.gather(series, loaded.candles, settings, stored_tiers=stored_tiers, report=report)
         extras = await self._inputs.extras(series, loaded.candles, compiled.series)
         inputs = replace(inputs, extras=extras)
-        given = (compiled, named.origin, loaded, series, (start_ms, end_ms), settings, rules)
+        given = (compiled, origin, loaded, series, (start_ms, end_ms), settings, rules)
         outcome = await asyncio.to_thread(compute, *given, inputs)
         if settings.intrabar == "magnify" and outcome.simulation.ambiguous_bars:
             inputs = await self._inputs.gather(
@@ -103,9 +151,10 @@ class Backtests:
             )
             inputs = replace(inputs, extras=extras)
             outcome = await asyncio.to_thread(compute, *given, inputs)
-        return await self._stored(outcome, compiled, series)
+        return _Evaluated(outcome, loaded.candles, loaded.withheld)
 
-    async def _stored(self, outcome: Outcome, compiled: CompiledStrategy, series: Series) -> dict[str, Any]:
+    async def _stored(self, evaluated: _Evaluated, compiled: CompiledStrategy, series: Series) -> dict[str, Any]:
+        outcome = evaluated.outcome
         try:
             return run_card(await self._store.run(outcome.run_id))
         except NotFound:
@@ -123,6 +172,8 @@ class Backtests:
             manifest=canonical_json(outcome.manifest),
             result=canonical_json(outcome.result),
             metrics={name: metrics[name] for name in LISTED_METRICS},
+            feed=series.feed,
+            end_ms=next_open(series.interval, int(evaluated.candles.ts[-1])),
         )
         await self._store.save_run(record, trades=outcome.trades, equity=outcome.equity)
         return run_card(record)
@@ -351,10 +402,12 @@ class Backtests:
             "rows": [[iso_utc(at), value] for at, value in zip(times, shown, strict=True)],
             "summary": condition_summary(values) if tree.boolean else number_summary(values),
             "source": loaded.source,
+            "withheld": withheld_card(loaded.withheld),
         }
 
 
-def _check_leverage(settings: RunSettings, instrument: Instrument | None) -> None:
+def check_leverage(settings: RunSettings, instrument: Instrument | None) -> None:
+    """Refuse a leverage that the instrument does not allow."""
     most = None if instrument is None else instrument.max_leverage
     if most is not None and settings.leverage > float(most):
         raise BadRequest(

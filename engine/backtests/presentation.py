@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 
 from engine.core.candles import Candles
+from engine.core.holdout import Withheld
 from engine.core.metrics import METRICS
 from engine.core.times import iso_utc
 from engine.core.trades import EXIT_REASONS, Trades
 from engine.store import RunRecord
+from engine.store.study_store import StudyRecord
+
+WHY_WITHHELD = "sealed holdout; open_holdout evaluates one chosen run on it"
 
 
 def trade_columns(trades: Trades, candles: Candles) -> dict[str, Any]:
@@ -55,6 +59,24 @@ def run_card(record: RunRecord) -> dict[str, Any]:
     # The stored text is sorted for its hash; people read figures in the order of the registry.
     result["metrics"] = {name: result["metrics"][name] for name in METRICS if name in result["metrics"]}
     return {"run_id": record.id, "created": iso_utc(record.created_ms), **result}
+
+
+def study_card(study: StudyRecord) -> dict[str, Any]:
+    """Return a study as the answer of an evaluation tells it."""
+    from_ms = study.sealed_from_ms
+    return {
+        "id": study.id,
+        "name": study.name,
+        "trials": study.trials,
+        "sealed_from": None if from_ms is None else iso_utc(from_ms),
+    }
+
+
+def withheld_card(withheld: Withheld | None) -> dict[str, Any] | None:
+    """Return what was kept back of a range; None when nothing was."""
+    if withheld is None:
+        return None
+    return {"from": iso_utc(withheld.from_ms), "study": withheld.study, "why": WHY_WITHHELD}
 
 
 def csv_text(header: list[str], rows: list[list[Any]]) -> str:

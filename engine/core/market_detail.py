@@ -90,6 +90,25 @@ def lay_beside(
     return MarketDetail(at_open, inside, marks, missing, minutes, start, stop)
 
 
+def part_of(detail: MarketDetail, start: int, end: int) -> MarketDetail:
+    """Return the detail of bars [start, end); a settlement at the close of the last one belongs to it."""
+    rows = slice(start, end)
+    at_open, inside = detail.funding_at_open, detail.funding_inside
+    if at_open is not None and inside is not None:
+        after = at_open[end] if end < len(at_open) else 0.0
+        at_open, inside = at_open[rows], inside[rows].copy()
+        inside[-1] += after
+    return MarketDetail(
+        at_open,
+        inside,
+        None if detail.mark is None else detail.mark.take(rows),
+        detail.missing_mark_bars,
+        detail.minutes,
+        None if detail.minute_start is None else detail.minute_start[rows],
+        None if detail.minute_stop is None else detail.minute_stop[rows],
+    )
+
+
 def bar_ends(ts: TimeColumn, interval: Interval) -> TimeColumn:
     """Return the close time of each bar."""
     if interval == "M":

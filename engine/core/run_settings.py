@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from engine.core.series import Category
+from engine.errors import BadRequest
 
 # Bybit's fee table, non-VIP: perpetuals 0.055 % taker and 0.02 % maker, spot 0.1 % both ("Trading Fee Structure").
 DEFAULT_FEES_PERCENT: dict[Category, tuple[float, float]] = {
@@ -83,3 +85,17 @@ class RunSettings(BaseModel):
             taker if self.taker_fee_percent is None else self.taker_fee_percent,
             maker if self.maker_fee_percent is None else self.maker_fee_percent,
         )
+
+
+def read_settings(raw: Mapping[str, Any]) -> RunSettings:
+    """Return the settings of a plain object; what is wrong is named with its place."""
+    try:
+        return RunSettings.model_validate(dict(raw))
+    except ValidationError as exc:
+        error = exc.errors(include_url=False)[0]
+        place = ".".join(("settings", *(str(part) for part in error["loc"])))
+        known = Size.model_fields if error["loc"][:1] == ("size",) else RunSettings.model_fields
+        message = error["msg"].removeprefix("Value error, ")
+        raise BadRequest(
+            f"{place}: {message}, found {str(error.get('input'))[:60]!r}", fix=f"fields here: {', '.join(known)}"
+        ) from exc

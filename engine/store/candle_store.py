@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, get_args
@@ -19,6 +20,7 @@ from engine.errors import BadRequest
 from engine.store import segments
 from engine.store.database import Database
 from engine.store.dialect import upsert
+from engine.store.seal_rows import withheld_of
 from engine.store.segments import Revision, Segment
 from engine.store.series_rows import (
     find_series,
@@ -136,7 +138,9 @@ class CandleStore(Database):
         return await self._write(change)
 
     async def read_candles(self, series: Series, start_ms: int, end_ms: int) -> Candles:
-        """Return the stored bars that open in [start_ms, end_ms).
+        """Return the stored bars that open in [start_ms, end_ms) and that no seal withholds.
+
+        Every reader of candles comes through here, and the seal is looked up in the same transaction.
 
         Raises
         ------
@@ -148,9 +152,10 @@ class CandleStore(Database):
 
         async def query(connection: AsyncConnection) -> Candles:
             series_id = await find_series(connection, series)
-            if series_id is None:
+            visible_ms = min(end_ms, await _visible_end_ms(connection, series))
+            if series_id is None or start_ms >= visible_ms:
                 return Candles.empty()
-            return await _read_buckets(connection, series, series_id, start_ms, end_ms)
+            return await _read_buckets(connection, series, series_id, start_ms, visible_ms)
 
         return await self._read(query)
 
@@ -208,11 +213,15 @@ class CandleStore(Database):
         return [gap for gap in gaps if gap.start_ms < end_ms and start_ms < gap.end_ms]
 
     async def revisions(self, series: Series, start_ms: int, end_ms: int, *, limit: int = 1000) -> list[Revision]:
-        """Return closed candles in [start_ms, end_ms) that changed after they were stored, oldest change first."""
+        """Return closed candles in [start_ms, end_ms) that changed after they were stored, oldest change first.
+
+        Those that a seal withholds are left out.
+        """
 
         async def load(connection: AsyncConnection, series_id: int) -> list[Revision]:
             columns = REVISIONS.c
-            inside = and_(columns.series_id == series_id, columns.ts >= start_ms, columns.ts < end_ms)
+            visible_ms = min(end_ms, await _visible_end_ms(connection, series))
+            inside = and_(columns.series_id == series_id, columns.ts >= start_ms, columns.ts < visible_ms)
             rows = await connection.execute(
                 select(columns.ts, columns.old_values, columns.new_values, columns.seen_ms)
                 .where(inside)
@@ -376,6 +385,12 @@ async def _select_segments(
 def _buckets_between(series: Series, series_id: int, start_ms: int, end_ms: int) -> ColumnElement[bool]:
     first, last = segments.bucket_of(series.interval, start_ms), segments.bucket_of(series.interval, end_ms - 1)
     return and_(SEGMENTS.c.series_id == series_id, SEGMENTS.c.bucket >= first, SEGMENTS.c.bucket <= last)
+
+
+async def _visible_end_ms(connection: AsyncConnection, series: Series) -> int:
+    """Return the time before which a bar opens that no seal withholds."""
+    withheld = await withheld_of(connection, series.feed, series.category, series.symbol)
+    return sys.maxsize if withheld is None else withheld.last_open_ms(series.interval)
 
 
 def _aligned(series: Series, start_ms: int, end_ms: int) -> Span:

@@ -12,6 +12,7 @@ from engine.core.series import Category, FeedName, Source
 from engine.errors import BadRequest
 from engine.store.database import Database
 from engine.store.dialect import upsert
+from engine.store.seal_rows import withheld_of
 from engine.store.series_rows import find_series, identify, load_coverage, save_coverage
 from engine.store.spans import CoverageSpan, Span, lay_over, subtract
 from engine.store.tables import POINTS
@@ -62,11 +63,13 @@ class PointStore(Database):
         return await self._write(change)
 
     async def read_points(self, series: PointSeries, start_ms: int, end_ms: int) -> list[Point]:
-        """Return the points of [start_ms, end_ms), ascending."""
+        """Return the points of [start_ms, end_ms), ascending, without those at or after the start of a seal."""
 
         async def query(connection: AsyncConnection) -> list[Point]:
             series_id = await find_series(connection, series)
-            inside = and_(POINTS.c.series_id == series_id, POINTS.c.at_ms >= start_ms, POINTS.c.at_ms < end_ms)
+            withheld = await withheld_of(connection, series.feed, series.category, series.symbol)
+            visible_ms = end_ms if withheld is None else min(end_ms, withheld.from_ms)
+            inside = and_(POINTS.c.series_id == series_id, POINTS.c.at_ms >= start_ms, POINTS.c.at_ms < visible_ms)
             found = select(POINTS.c.at_ms, POINTS.c.value, POINTS.c.second_value).where(inside).order_by(POINTS.c.at_ms)
             return [_point(series.kind, *row) for row in await connection.execute(found)]
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, case, func, insert, literal, or_, select
+from sqlalchemy import and_, case, false, func, insert, literal, or_, select
 
 from engine.errors import BadRequest, NotFound
 from engine.store.columns import Columns, PackedColumns, pack, unpack
 from engine.store.database import Database
+from engine.store.seal_rows import active_seals, underlyings_of, withheld_of
 from engine.store.tables import RUN_COLUMNS, RUN_METRICS, RUNS
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class RunRecord:
         JSON texts: everything needed to run it again, and everything that came out.
     metrics : mapping of str to float or None
         Figures a list may be sorted by; None (or not finite) where undefined.
+    feed : str or None
+    end_ms : int or None
+        Close of the last bar, milliseconds UTC: a seal that starts earlier withholds the run.
     """
 
     id: str
@@ -58,6 +62,8 @@ class RunRecord:
     manifest: str
     result: str
     metrics: Mapping[str, float | None] = field(default_factory=dict[str, "float | None"])
+    feed: str | None = None
+    end_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +83,15 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Some runs, how many match in all, and where the next page begins (None at the end)."""
+    """Some runs, how many match in all, and where the next page begins (None at the end).
+
+    `withheld` more match and are not shown because they rest on bars that a seal withholds.
+    """
 
     items: list[RunSummary]
     total: int
     next_cursor: str | None
+    withheld: int = 0
 
 
 class RunStore(Database):
@@ -120,10 +130,11 @@ class RunStore(Database):
         await self._write(change)
 
     async def run(self, run_id: str) -> RunRecord:
-        """Return a run."""
+        """Return a run; one that rests on bars which a seal withholds is refused, here and wherever its parts are read."""
 
         async def query(connection: AsyncConnection) -> RunRecord | None:
             row = (await connection.execute(select(RUNS).where(RUNS.c.id == run_id))).mappings().one_or_none()
+            await _refuse_withheld(connection, run_id)
             metrics = await _metrics(connection, [run_id])
             return None if row is None else RunRecord(**row, metrics=metrics[run_id])
 
@@ -142,7 +153,10 @@ class RunStore(Database):
         limit: int = 50,
         cursor: str | None = None,
     ) -> RunPage:
-        """Return runs in order of their creation or of a metric; runs without that metric come last."""
+        """Return runs in order of their creation or of a metric; runs without that metric come last.
+
+        Runs that rest on withheld bars are only counted: their place in an order would tell as much as their figures.
+        """
         wanted: list[ColumnElement[bool]] = []
         wanted += [] if strategy is None else [RUNS.c.strategy == strategy]
         wanted += [] if symbol is None else [RUNS.c.symbol == symbol]
@@ -152,8 +166,13 @@ class RunStore(Database):
         names = [RUNS.c[name] for name in RunSummary.__dataclass_fields__ if name != "metrics"]
 
         async def query(connection: AsyncConnection) -> RunPage:
-            total = (await connection.execute(select(func.count()).select_from(RUNS).where(*wanted))).scalar_one()
-            page = select(*names, key.label("sort_key")).where(*wanted, *after).order_by(*order).limit(limit + 1)
+            hidden = await _is_withheld(connection)
+            counted = select(func.count()).select_from(RUNS)
+            total = (await connection.execute(counted.where(*wanted, ~hidden))).scalar_one()
+            withheld = (await connection.execute(counted.where(*wanted, hidden))).scalar_one()
+            page = (
+                select(*names, key.label("sort_key")).where(*wanted, ~hidden, *after).order_by(*order).limit(limit + 1)
+            )
             rows = list((await connection.execute(page)).mappings())
             shown = rows[:limit]
             metrics = await _metrics(connection, [row["id"] for row in shown])
@@ -162,7 +181,7 @@ class RunStore(Database):
                 for row in shown
             ]
             more = json.dumps([shown[-1]["sort_key"], shown[-1]["id"]]) if len(rows) > limit else None
-            return RunPage(items, int(total), more)
+            return RunPage(items, int(total), more, int(withheld))
 
         return await self._read(query)
 
@@ -177,6 +196,7 @@ class RunStore(Database):
 
         async def query(connection: AsyncConnection) -> int | None:
             mine = and_(RUN_COLUMNS.c.run_id == run_id, RUN_COLUMNS.c.name == _TRADES)
+            await _refuse_withheld(connection, run_id)
             return (await connection.execute(select(RUN_COLUMNS.c.rows).where(mine))).scalar_one_or_none()
 
         found = await self._read(query)
@@ -193,6 +213,7 @@ class RunStore(Database):
         mine = and_(RUN_COLUMNS.c.run_id == run_id, RUN_COLUMNS.c.name == name)
 
         async def query(connection: AsyncConnection) -> PackedColumns | None:
+            await _refuse_withheld(connection, run_id)
             row = (await connection.execute(select(*columns).where(mine))).one_or_none()
             return None if row is None else PackedColumns(*row)
 
@@ -201,6 +222,33 @@ class RunStore(Database):
             await self.run(run_id)
             return {}
         return unpack(packed, what=f"{name} of {run_id!r}")
+
+
+async def _refuse_withheld(connection: AsyncConnection, run_id: str) -> None:
+    """Raise when a run rests on a bar that a seal withholds."""
+    columns = (RUNS.c.feed, RUNS.c.category, RUNS.c.symbol, RUNS.c.end_ms)
+    row = (await connection.execute(select(*columns).where(RUNS.c.id == run_id))).one_or_none()
+    if row is None:
+        return
+    # A run that does not tell its feed or its end is taken to belong to every feed and to end late.
+    feeds = {seal.feed for seal in await active_seals(connection)} if row.feed is None else {row.feed}
+    for feed in sorted(feeds):
+        withheld = await withheld_of(connection, feed, row.category, row.symbol)
+        if withheld is not None and (row.end_ms is None or withheld.covers_run(row.end_ms)):
+            raise withheld.refusal(f"{run_id} on {row.symbol}")
+
+
+async def _is_withheld(connection: AsyncConnection) -> ColumnElement[bool]:
+    """Return the condition that a run rests on a bar which a seal withholds."""
+    hidden: list[ColumnElement[bool]] = [false()]
+    for seal in await active_seals(connection):
+        of_feed = or_(RUNS.c.feed.is_(None), RUNS.c.feed == seal.feed)
+        late = and_(of_feed, or_(RUNS.c.end_ms.is_(None), RUNS.c.end_ms > seal.from_ms))
+        markets = await connection.execute(select(RUNS.c.category, RUNS.c.symbol).where(late).distinct())
+        for category, symbol in list(markets):
+            if seal.underlying in await underlyings_of(connection, seal.feed, category, symbol):
+                hidden.append(and_(late, RUNS.c.category == category, RUNS.c.symbol == symbol))
+    return or_(*hidden)
 
 
 async def _metrics(connection: AsyncConnection, run_ids: list[str]) -> dict[str, dict[str, float | None]]:

@@ -9,7 +9,8 @@ from engine.store.lease_store import LeaseStore
 from engine.store.point_store import PointStore
 from engine.store.run_store import RunStore
 from engine.store.strategy_store import StrategyStore
+from engine.store.trial_store import TrialStore
 
 
-class Store(CandleStore, PointStore, InstrumentStore, RunStore, StrategyStore, JobStore, LeaseStore):
+class Store(CandleStore, PointStore, InstrumentStore, RunStore, StrategyStore, JobStore, LeaseStore, TrialStore):
     """An open store. `Store.open(url)` opens it, `close()` lets go of it."""

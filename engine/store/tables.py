@@ -195,6 +195,9 @@ class RunRow(Row, table=True):
     source: str
     manifest: str = Field(sa_type=Text)
     result: str = Field(sa_type=Text)
+    # What decides whether a seal withholds the run; of runs older than seals the manifest told it.
+    feed: str | None = None
+    end_ms: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class RunMetricRow(Row, table=True):
@@ -251,6 +254,162 @@ class CallerRow(Row, table=True):
     until_ms: int = Field(sa_type=BigInteger)
 
 
+class StudyRow(Row, table=True):
+    """A unit of research: a name and a market, and the end of the hash chain of its trials."""
+
+    __tablename__ = "studies"
+
+    id: str = Field(primary_key=True)
+    name: str = Field(unique=True)
+    feed: str
+    category: str
+    symbols: str = Field(sa_type=Text)
+    sealed: bool
+    created_ms: int = Field(sa_type=BigInteger)
+    # The range first asked for.
+    start_ms: int = Field(sa_type=BigInteger)
+    end_ms: int = Field(sa_type=BigInteger)
+    already_seen: str = Field(sa_type=Text)
+    trials: int = 0
+    # Trials the witness knows of and this database does not.
+    lost_trials: int = 0
+    head: str
+    rolled_back_ms: int | None = Field(default=None, sa_type=BigInteger)
+    witness_lost_ms: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class TrialReturnsRow(Row, table=True):
+    """What trials recorded together share, with their packed daily returns; the blobs stand last."""
+
+    __tablename__ = "trial_returns"
+    __table_args__ = (Index(None, "study_id"), Index(None, "job_id"), Index(None, "feed", "underlying"))
+
+    id: int | None = Field(default=None, primary_key=True)
+    study_id: str = Field(foreign_key="studies.id")
+    feed: str
+    underlying: str
+    category: str
+    symbol: str
+    interval: str
+    start_ms: int = Field(sa_type=BigInteger)
+    end_ms: int = Field(sa_type=BigInteger)
+    bars: int
+    data_sha256: str
+    costs_sha256: str
+    strategy: str
+    origin: str
+    job_id: str | None = None
+    seed: int | None = Field(default=None, sa_type=BigInteger)
+    at_ms: int = Field(sa_type=BigInteger)
+    rows: int
+    days: int
+    crc32: int = Field(sa_type=BigInteger)
+    codec: int
+    marks: bytes = Field(sa_type=LargeBinary)
+    data: bytes = Field(sa_type=LargeBinary)
+
+
+class TrialRow(Row, table=True):
+    """One strategy evaluated in a study; never changed, chained to the one before it."""
+
+    __tablename__ = "trials"
+    __table_args__ = (UniqueConstraint("study_id", "key"),)
+
+    study_id: str = Field(primary_key=True, foreign_key="studies.id")
+    number: int = Field(primary_key=True)
+    key: str
+    batch_id: int = Field(foreign_key="trial_returns.id")
+    position: int
+    fingerprint: str
+    params: str = Field(sa_type=Text)
+    trades: float | None = Field(default=None, sa_type=Float)
+    daily_sharpe: float | None = Field(default=None, sa_type=Float)
+    skew: float | None = Field(default=None, sa_type=Float)
+    kurtosis: float | None = Field(default=None, sa_type=Float)
+    total_return: float | None = Field(default=None, sa_type=Float)
+    max_drawdown: float | None = Field(default=None, sa_type=Float)
+    hash: str
+
+
+class SealRow(Row, table=True):
+    """The holdout of everything that follows one coin: bars that close after `from_ms` are withheld until it is opened."""
+
+    __tablename__ = "seals"
+    __table_args__ = (Index(None, "feed", "opened_ms"),)
+
+    id: str = Field(primary_key=True)
+    feed: str
+    underlying: str
+    from_ms: int = Field(sa_type=BigInteger)
+    set_ms: int = Field(sa_type=BigInteger)
+    study_id: str = Field(foreign_key="studies.id")
+    opened_ms: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class SealHolderRow(Row, table=True):
+    """A study whose holdout a seal is."""
+
+    __tablename__ = "seal_holders"
+
+    seal_id: str = Field(primary_key=True, foreign_key="seals.id")
+    study_id: str = Field(primary_key=True, foreign_key="studies.id")
+
+
+class OpeningRow(Row, table=True):
+    """The act of opening a seal for one run, once for every study that held it."""
+
+    __tablename__ = "openings"
+    __table_args__ = (Index(None, "run_id"),)
+
+    id: str = Field(primary_key=True)
+    study_id: str = Field(primary_key=True, foreign_key="studies.id")
+    seal_id: str = Field(foreign_key="seals.id")
+    run_id: str
+    reason: str = Field(sa_type=Text)
+    at_ms: int = Field(sa_type=BigInteger)
+    # The run that evaluated the holdout; none until it is stored.
+    holdout_run_id: str | None = None
+
+
+class LedgerEventRow(Row, table=True):
+    """Something that happened to the ledger, chained to what happened before it."""
+
+    __tablename__ = "ledger_events"
+
+    id: int | None = Field(default=None, primary_key=True)
+    at_ms: int = Field(sa_type=BigInteger)
+    kind: str
+    study_id: str | None = None
+    document: str = Field(sa_type=Text)
+    hash: str
+
+
+class RunStudyRow(Row, table=True):
+    """A study in which a run was evaluated."""
+
+    __tablename__ = "run_studies"
+
+    run_id: str = Field(primary_key=True)
+    study_id: str = Field(primary_key=True, foreign_key="studies.id")
+    at_ms: int = Field(sa_type=BigInteger)
+
+
+class SearchBatchRow(Row, table=True):
+    """All points of one batch of a search with their figures, so that it can go on after a crash."""
+
+    __tablename__ = "search_batches"
+
+    job_id: str = Field(primary_key=True)
+    batch_no: int = Field(primary_key=True)
+    study_id: str = Field(foreign_key="studies.id")
+    symbol: str
+    end_ms: int = Field(sa_type=BigInteger)
+    rows: int
+    crc32: int = Field(sa_type=BigInteger)
+    codec: int
+    data: bytes = Field(sa_type=LargeBinary)
+
+
 def _table(row: type[Row]) -> Table:
     return cast("Table", row.__table__)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -271,3 +430,12 @@ RUN_COLUMNS = _table(RunColumnsRow)
 STRATEGIES = _table(StrategyRow)
 BANS = _table(BanRow)
 CALLERS = _table(CallerRow)
+STUDIES = _table(StudyRow)
+TRIAL_RETURNS = _table(TrialReturnsRow)
+TRIALS = _table(TrialRow)
+SEALS = _table(SealRow)
+SEAL_HOLDERS = _table(SealHolderRow)
+OPENINGS = _table(OpeningRow)
+LEDGER_EVENTS = _table(LedgerEventRow)
+RUN_STUDIES = _table(RunStudyRow)
+SEARCH_BATCHES = _table(SearchBatchRow)

@@ -33,12 +33,12 @@ ACCOUNT_METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "fees_paid", "Fees paid", "money", "sum of the fees of all fills", "negative when rebates outweigh fees",
-        "definition", "", lambda facts: float(facts.trades.fees.sum()),
+        "definition", "", lambda facts: float(facts.trades.fees.sum()), better="lower",
     ),
     Metric(
         "funding_paid", "Funding paid", "money", "sum of the funding of all trades", "positive when paid",
         "Bybit help centre, funding fee calculation", "funding was not modelled",
-        lambda facts: float(facts.trades.funding.sum()),
+        lambda facts: float(facts.trades.funding.sum()), better="lower",
     ),
     Metric(
         "exposure", "Exposure", "fraction", "bars with a position / bars",

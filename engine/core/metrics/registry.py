@@ -27,6 +27,8 @@ class Metric:
         Empty when the metric always has a value.
     measure : callable
         Facts to a number, or to the reason why there is none.
+    better : str
+        Which values a search prefers.
     """
 
     name: str
@@ -37,3 +39,4 @@ class Metric:
     source: str
     undefined_when: str
     measure: Callable[[Facts], Outcome]
+    better: Literal["higher", "lower"] = "higher"

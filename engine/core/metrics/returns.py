@@ -170,7 +170,7 @@ RETURN_METRICS: tuple[Metric, ...] = (
     Metric(
         "volatility", "Volatility", "fraction",
         "sqrt(365) * standard deviation of daily returns (n - 1)", DAILY, "empyrical, annual_volatility", _FEW,
-        _on_returns(2, _volatility),
+        _on_returns(2, _volatility), better="lower",
     ),
     Metric(
         "sharpe", "Sharpe ratio", "ratio",
@@ -186,17 +186,17 @@ RETURN_METRICS: tuple[Metric, ...] = (
     Metric(
         "max_drawdown", "Maximum drawdown", "fraction",
         "largest 1 - equity / highest equity so far", "daily marks, starting capital is the first peak, positive",
-        "empyrical, max_drawdown (sign turned)", "", _max_drawdown,
+        "empyrical, max_drawdown (sign turned)", "", _max_drawdown, better="lower",
     ),
     Metric(
         "max_drawdown_intraday", "Maximum drawdown on bar closes", "fraction",
         "largest 1 - equity / highest equity so far", "every bar close, starting capital is the first peak, positive",
-        "definition", "", _max_drawdown_intraday,
+        "definition", "", _max_drawdown_intraday, better="lower",
     ),
     Metric(
         "max_drawdown_days", "Longest drawdown", "days",
         "longest time from a peak to its recovery", "daily marks; a drawdown still open at the end counts up to it",
-        "definition", "", _max_drawdown_days,
+        "definition", "", _max_drawdown_days, better="lower",
     ),
     Metric(
         "calmar", "Calmar ratio", "ratio", "CAGR / maximum drawdown", "daily marks, whole run", "Young 1991; ffn",
@@ -204,7 +204,7 @@ RETURN_METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "ulcer", "Ulcer index", "fraction", "sqrt(mean(drawdown^2))", "daily marks, divided by n; a fraction of 1",
-        "Martin 1987; ffn (quantstats divides by n - 1)", "", _ulcer,
+        "Martin 1987; ffn (quantstats divides by n - 1)", "", _ulcer, better="lower",
     ),
     Metric(
         "martin", "Martin ratio", "ratio", "CAGR / ulcer index", "daily marks, risk-free rate 0",

@@ -107,7 +107,7 @@ TRADE_METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "losing_trades", "Losing trades", "count", "trades with pnl < 0", NET, "TradingView", "",
-        _count(lambda facts: facts.pnl < 0),
+        _count(lambda facts: facts.pnl < 0), better="lower",
     ),
     Metric(
         "even_trades", "Even trades", "count", "trades with pnl = 0", NET, "definition", "",

@@ -135,7 +135,7 @@ async def test_a_lock_that_stays_is_reported_as_unavailable(database_url):
 
 async def test_a_full_disk_keeps_nothing_of_the_page_and_works_again_with_space(database_url):
     store = await Store.open(database_url)
-    limits = {"pages": 80}
+    limits = {"pages": 120}
 
     def limit(connection):
         cursor = connection.connection.cursor()

@@ -1,0 +1,414 @@
+"""Studies: units of research on one market, the seals they hold and the openings recorded against them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import and_, func, insert, select, update
+
+from engine.core.holdout import Withheld
+from engine.errors import Conflict, NotFound
+from engine.store.database import Database
+from engine.store.ledger_rows import add_event
+from engine.store.seal_rows import seals_over, underlyings_of, withheld_of
+from engine.store.tables import OPENINGS, RUN_STUDIES, SEAL_HOLDERS, SEALS, STUDIES, TRIAL_RETURNS
+from engine.store.witness import Statement, Witness
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from engine.core.series import Category, FeedName
+
+_ID_DIGITS = 12
+_LISTED_NAMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One act of opening a holdout.
+
+    Attributes
+    ----------
+    id : str
+        The act; the same for every study it is recorded against.
+    seal_id, study_id, run_id : str
+        What was opened, for which study this record is, and the run it was opened for.
+    reason : str
+    at_ms : int
+    from_ms : int
+        Where the holdout began.
+    holdout_run_id : str or None
+        The run that evaluated it; None until that is stored.
+    """
+
+    id: str
+    seal_id: str
+    study_id: str
+    run_id: str
+    reason: str
+    at_ms: int
+    from_ms: int
+    holdout_run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """A study as stored.
+
+    Attributes
+    ----------
+    id, name : str
+    feed, category : str
+    symbols : tuple of str
+    sealed : bool
+        As it was created.
+    created_ms : int
+    range_ms : (int, int)
+        First asked for.
+    sealed_from_ms : int or None
+        Start of the seal it holds; None when it holds none, or none any more.
+    already_seen : tuple of mapping
+        What had been evaluated in the sealed part before the seal was set: study, until_ms, trials.
+    openings : tuple of Opening
+        Oldest first.
+    trials : int
+        Distinct strategies evaluated, including those that only the witness remembers.
+    chain_length, head : int, str
+        Of the hash chain of the trials in this database.
+    rolled_back_ms, witness_lost_ms : int or None
+        When it was found that the database was older than the witness, or that the witness was gone.
+    """
+
+    id: str
+    name: str
+    feed: FeedName
+    category: Category
+    symbols: tuple[str, ...]
+    sealed: bool
+    created_ms: int
+    range_ms: tuple[int, int]
+    sealed_from_ms: int | None
+    already_seen: tuple[Mapping[str, Any], ...]
+    openings: tuple[Opening, ...]
+    trials: int
+    chain_length: int
+    head: str
+    rolled_back_ms: int | None
+    witness_lost_ms: int | None
+
+    @property
+    def visible_end_ms(self) -> int | None:
+        """Return the time after which no bar of the study's market closes that it may see; None: no limit."""
+        return self.sealed_from_ms
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPage:
+    """Some studies, newest first, and how many there are."""
+
+    items: list[StudyRecord]
+    total: int
+
+
+class StudyStore(Database):
+    """Studies, seals and openings."""
+
+    _witness: Witness | None = None
+
+    async def create_study(
+        self,
+        name: str,
+        *,
+        feed: FeedName,
+        category: Category,
+        symbols: Sequence[str],
+        range_ms: tuple[int, int],
+        seal_from_ms: int | None,
+        at_ms: int,
+    ) -> StudyRecord:
+        """Return the study of this name, making it first when there is none.
+
+        `seal_from_ms` is None for a study that is not sealed. Where the market carries a seal already, the study joins it;
+        the seal starts earlier from then on when the study's range reached into it and its own start is earlier.
+        """
+        study_id = study_id_of(name)
+        values: dict[str, Any] = {
+            "id": study_id,
+            "name": name,
+            "feed": feed,
+            "category": category,
+            "symbols": json.dumps(list(symbols)),
+            "sealed": seal_from_ms is not None,
+            "created_ms": at_ms,
+            "start_ms": range_ms[0],
+            "end_ms": range_ms[1],
+            "already_seen": "[]",
+            "trials": 0,
+            "lost_trials": 0,
+            "head": study_id,
+        }
+
+        async def change(connection: AsyncConnection) -> tuple[StudyRecord, list[Statement]]:
+            known = await _find(connection, study_id)
+            if known is not None:
+                return await _record(connection, known), []
+            await connection.execute(insert(STUDIES).values(values))
+            said: list[Statement] = []
+            if seal_from_ms is not None:
+                for symbol in symbols:
+                    said += await _seal(connection, values, symbol, seal_from_ms)
+            row = await _find(connection, study_id)
+            await add_event(connection, "study_created", {"name": name}, at_ms=at_ms, study_id=study_id)
+            created = await _record(connection, cast("Row[Any]", row))
+            return created, [study_statement(values | {"already_seen": json.dumps(created.already_seen)}), *said]
+
+        study, said = await self._write(change)
+        await self.testify(said)
+        return study
+
+    async def study(self, name_or_id: str) -> StudyRecord:
+        """Return a study by its name or id."""
+
+        async def query(connection: AsyncConnection) -> StudyRecord:
+            row = await _find(connection, name_or_id) or await _find(connection, study_id_of(name_or_id))
+            if row is None:
+                newest = select(STUDIES.c.name).order_by(STUDIES.c.created_ms.desc()).limit(_LISTED_NAMES)
+                names = ", ".join((await connection.execute(newest)).scalars()) or "none yet: naming one creates it"
+                raise NotFound(f"there is no study {name_or_id[:64]!r}", fix=f"the newest studies: {names}")
+            return await _record(connection, row)
+
+        return await self._read(query)
+
+    async def find_study(self, name: str) -> StudyRecord | None:
+        """Return the study of this name; None when there is none."""
+
+        async def query(connection: AsyncConnection) -> StudyRecord | None:
+            row = await _find(connection, study_id_of(name))
+            return None if row is None else await _record(connection, row)
+
+        return await self._read(query)
+
+    async def list_studies(self, *, limit: int = 50, offset: int = 0) -> StudyPage:
+        """Return studies, newest first."""
+
+        async def query(connection: AsyncConnection) -> StudyPage:
+            total = (await connection.execute(select(func.count()).select_from(STUDIES))).scalar_one()
+            newest = select(STUDIES).order_by(STUDIES.c.created_ms.desc(), STUDIES.c.id).limit(limit).offset(offset)
+            rows = list(await connection.execute(newest))
+            return StudyPage([await _record(connection, row) for row in rows], int(total))
+
+        return await self._read(query)
+
+    async def withheld(self, feed: str, category: str, symbol: str) -> Withheld | None:
+        """Return what is withheld of a market now; None when nothing is."""
+
+        async def query(connection: AsyncConnection) -> Withheld | None:
+            return await withheld_of(connection, feed, category, symbol)
+
+        return await self._read(query)
+
+    async def link_run(self, run_id: str, study_id: str, *, at_ms: int) -> None:
+        """Remember that a run was evaluated in a study."""
+        same = and_(RUN_STUDIES.c.run_id == run_id, RUN_STUDIES.c.study_id == study_id)
+
+        async def change(connection: AsyncConnection) -> None:
+            if (await connection.execute(select(RUN_STUDIES.c.at_ms).where(same))).first() is None:
+                row = {"run_id": run_id, "study_id": study_id, "at_ms": at_ms}
+                await connection.execute(insert(RUN_STUDIES).values(row))
+
+        await self._write(change)
+
+    async def studies_of_run(self, run_id: str) -> list[StudyRecord]:
+        """Return the studies a run was evaluated in, latest first."""
+
+        async def query(connection: AsyncConnection) -> list[StudyRecord]:
+            linked = (
+                select(STUDIES)
+                .join(RUN_STUDIES, RUN_STUDIES.c.study_id == STUDIES.c.id)
+                .where(RUN_STUDIES.c.run_id == run_id)
+                .order_by(RUN_STUDIES.c.at_ms.desc(), STUDIES.c.id)
+            )
+            return [await _record(connection, row) for row in list(await connection.execute(linked))]
+
+        return await self._read(query)
+
+    async def open_seal(
+        self, feed: str, category: str, symbol: str, *, run_id: str, reason: str, at_ms: int
+    ) -> list[Opening]:
+        """Lift the seals of a market for good, recorded against every study that holds them; cannot be undone."""
+        act = "opening_" + secrets.token_hex(_ID_DIGITS // 2)
+
+        async def change(connection: AsyncConnection) -> tuple[list[Opening], list[Statement]]:
+            seals = await seals_over(connection, feed, category, symbol)
+            if not seals:
+                raise Conflict(f"no seal lies on {symbol}", fix="list_trials shows studies and their openings")
+            opened: dict[str, dict[str, Any]] = {}
+            for seal in seals:
+                held = select(SEAL_HOLDERS.c.study_id).where(SEAL_HOLDERS.c.seal_id == seal.id)
+                for study_id in (await connection.execute(held)).scalars():
+                    opened[study_id] = {
+                        "id": act, "study_id": study_id, "seal_id": seal.id, "run_id": run_id, "reason": reason,
+                        "at_ms": at_ms,
+                    }  # fmt: skip
+            await connection.execute(insert(OPENINGS), list(opened.values()))
+            for seal in seals:
+                await connection.execute(update(SEALS).where(SEALS.c.id == seal.id).values(opened_ms=at_ms))
+            for row in opened.values():
+                document = {"act": act, "run_id": run_id, "reason": reason, "seal": row["seal_id"]}
+                await add_event(connection, "holdout_opened", document, at_ms=at_ms, study_id=row["study_id"])
+            said: list[Statement] = [
+                {"kind": "opening", **row, "seals": [seal.id for seal in seals]} for row in opened.values()
+            ]
+            return await _openings(connection, OPENINGS.c.id == act), said
+
+        openings, said = await self._write(change)
+        await self.testify(said)
+        return openings
+
+    async def openings_of_run(self, run_id: str) -> list[Opening]:
+        """Return the openings made for a run, oldest first, one row a study."""
+
+        async def query(connection: AsyncConnection) -> list[Opening]:
+            return await _openings(connection, OPENINGS.c.run_id == run_id)
+
+        return await self._read(query)
+
+    async def note_holdout_run(self, opening_id: str, run_id: str) -> None:
+        """Remember which run evaluated an opened holdout."""
+
+        async def change(connection: AsyncConnection) -> None:
+            await connection.execute(update(OPENINGS).where(OPENINGS.c.id == opening_id).values(holdout_run_id=run_id))
+
+        await self._write(change)
+
+    async def note_event(self, kind: str, document: Mapping[str, Any], *, at_ms: int, study: str | None = None) -> None:
+        """Write down something that concerns the ledger, for a study by name when there is one."""
+
+        async def change(connection: AsyncConnection) -> None:
+            study_id = None if study is None else study_id_of(study)
+            await add_event(connection, kind, document, at_ms=at_ms, study_id=study_id)
+
+        await self._write(change)
+
+    async def testify(self, statements: list[Statement]) -> None:
+        """Have the witness, where there is one, remember what was just committed."""
+        if self._witness is not None and statements:
+            await asyncio.to_thread(self._witness.append, statements)
+
+
+def study_id_of(name: str) -> str:
+    """Return the id of a study: upper and lower case are the same name."""
+    return "study_" + hashlib.sha256(name.strip().casefold().encode()).hexdigest()[:_ID_DIGITS]
+
+
+def study_statement(values: Mapping[str, Any]) -> Statement:
+    """Return what the witness remembers of a study."""
+    names = ("id", "name", "feed", "category", "symbols", "sealed", "created_ms", "start_ms", "end_ms", "already_seen")
+    return {"kind": "study", **{name: values[name] for name in names}}
+
+
+async def _seal(connection: AsyncConnection, study: Mapping[str, Any], symbol: str, from_ms: int) -> list[Statement]:
+    """Join the seals of the coin behind a symbol, or set one; return what the witness should know."""
+    study_id, at_ms = study["id"], study["created_ms"]
+    active = await seals_over(connection, study["feed"], study["category"], symbol)
+    coins = await underlyings_of(connection, study["feed"], study["category"], symbol)
+    rows: list[dict[str, Any]] = [
+        {"id": seal.id, "underlying": seal.underlying, "from_ms": seal.from_ms} for seal in active
+    ]
+    for coin in sorted(coins - {seal.underlying for seal in active}):
+        values = {
+            "id": "seal_" + secrets.token_hex(_ID_DIGITS // 2), "feed": study["feed"], "underlying": coin,
+            "from_ms": from_ms, "set_ms": at_ms, "study_id": study_id,
+        }  # fmt: skip
+        await connection.execute(insert(SEALS).values(values))
+        rows.append(values)
+    said: list[Statement] = []
+    for row in rows:
+        # A range that ends before the seal leaves its holdout whole; only one that reaches into it may move the start.
+        if from_ms < row["from_ms"] < study["end_ms"]:
+            await connection.execute(update(SEALS).where(SEALS.c.id == row["id"]).values(from_ms=from_ms))
+        await connection.execute(insert(SEAL_HOLDERS).values(seal_id=row["id"], study_id=study_id))
+        stored = (await connection.execute(select(SEALS).where(SEALS.c.id == row["id"]))).one()
+        document = {"seal": stored.id, "underlying": stored.underlying, "from_ms": stored.from_ms}
+        await add_event(connection, "sealed", document, at_ms=at_ms, study_id=study_id)
+        said += [seal_statement(stored), {"kind": "holds", "seal": stored.id, "study": study_id}]
+    seen = await _already_seen(connection, study["feed"], coins, min(row["from_ms"] for row in rows))
+    if seen:
+        before = json.loads(
+            (await connection.execute(select(STUDIES.c.already_seen).where(STUDIES.c.id == study_id))).scalar_one()
+        )
+        merged = update(STUDIES).where(STUDIES.c.id == study_id).values(already_seen=json.dumps([*before, *seen]))
+        await connection.execute(merged)
+    return said
+
+
+def seal_statement(seal: Row[Any]) -> Statement:
+    """Return what the witness remembers of a seal."""
+    names = ("id", "feed", "underlying", "from_ms", "set_ms", "study_id")
+    return {"kind": "seal", **{name: getattr(seal, name) for name in names}}
+
+
+async def _already_seen(connection: AsyncConnection, feed: str, coins: set[str], from_ms: int) -> list[dict[str, Any]]:
+    batches = TRIAL_RETURNS.c
+    inside = and_(batches.feed == feed, batches.underlying.in_(sorted(coins)), batches.end_ms > from_ms)
+    found = (
+        select(STUDIES.c.name, func.max(batches.end_ms), func.sum(batches.rows))
+        .join(STUDIES, STUDIES.c.id == batches.study_id)
+        .where(inside)
+        .group_by(STUDIES.c.name)
+        .order_by(STUDIES.c.name)
+    )
+    return [
+        {"study": name, "from_ms": from_ms, "until_ms": int(until), "trials": int(trials)}
+        for name, until, trials in await connection.execute(found)
+    ]
+
+
+async def _find(connection: AsyncConnection, study_id: str) -> Row[Any] | None:
+    return (await connection.execute(select(STUDIES).where(STUDIES.c.id == study_id))).one_or_none()
+
+
+async def _openings(connection: AsyncConnection, condition: Any) -> list[Opening]:
+    columns = [OPENINGS.c[name] for name in ("id", "seal_id", "study_id", "run_id", "reason", "at_ms")]
+    found = (
+        select(*columns, SEALS.c.from_ms, OPENINGS.c.holdout_run_id)
+        .join(SEALS, SEALS.c.id == OPENINGS.c.seal_id)
+        .where(condition)
+        .order_by(OPENINGS.c.at_ms, OPENINGS.c.id)
+    )
+    return [Opening(*row) for row in await connection.execute(found)]
+
+
+async def _record(connection: AsyncConnection, row: Row[Any]) -> StudyRecord:
+    held = (
+        select(func.min(SEALS.c.from_ms))
+        .join(SEAL_HOLDERS, SEAL_HOLDERS.c.seal_id == SEALS.c.id)
+        .where(and_(SEAL_HOLDERS.c.study_id == row.id, SEALS.c.opened_ms.is_(None)))
+    )
+    return StudyRecord(
+        id=row.id,
+        name=row.name,
+        feed=row.feed,
+        category=row.category,
+        symbols=tuple(json.loads(row.symbols)),
+        sealed=row.sealed,
+        created_ms=row.created_ms,
+        range_ms=(row.start_ms, row.end_ms),
+        sealed_from_ms=(await connection.execute(held)).scalar_one(),
+        already_seen=tuple(json.loads(row.already_seen)),
+        openings=tuple(await _openings(connection, OPENINGS.c.study_id == row.id)),
+        trials=row.trials + row.lost_trials,
+        chain_length=row.trials,
+        head=row.head,
+        rolled_back_ms=row.rolled_back_ms,
+        witness_lost_ms=row.witness_lost_ms,
+    )
