@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from engine.backfill import Backfill
-from engine.backtests import Backtests
+from engine.backtests import Backtests, Holdouts
 from engine.history import History
 from engine.instruments import Instruments
 from engine.jobs import BackfillBody, Jobs
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from server.settings import Settings
 
 SIMULATED_URL = "http://simulated.exchange"
+# Beside the database, so that an older copy of it cannot forget a seal or an opening.
+LEDGER_WITNESS = "ledger-witness.jsonl"
 # A job outlasts a ban of the exchange; a direct call does not wait for one.
 JOB_PATIENCE_S = 3_600.0
 
@@ -40,6 +42,7 @@ async def open_lab(settings: Settings) -> Lab:
     async with AsyncExitStack() as opened:
         store = await Store.open(settings.store_url)
         opened.push_async_callback(store.close)
+        await store.keep_witness(settings.home / LEDGER_WITNESS, at_ms=clock.now_ms())
         feed = open_feed(settings, clock, store)
         opened.push_async_callback(feed.close)
         backfill = Backfill(feed, store, clock)
@@ -55,6 +58,7 @@ async def open_lab(settings: Settings) -> Lab:
     studies = Studies(store, instruments, sealed, clock)
     # Funding is fetched into the store like candles, and read from there like them: without what a seal withholds.
     inputs = RunInputSource(feed, store, history, clock)
+    backtests = Backtests(sealed, store, history, inputs, instruments, strategies, studies, clock)
     return Lab(
         version=version("bybit-strategy-tester"),
         home=settings.home,
@@ -65,7 +69,8 @@ async def open_lab(settings: Settings) -> Lab:
         history=history,
         strategies=strategies,
         studies=studies,
-        backtests=Backtests(sealed, store, history, inputs, instruments, strategies, studies, clock),
+        backtests=backtests,
+        holdouts=Holdouts(store, backtests, clock),
         jobs=jobs,
     )
 

@@ -9,8 +9,8 @@ from engine.store.lease_store import LeaseStore
 from engine.store.point_store import PointStore
 from engine.store.run_store import RunStore
 from engine.store.strategy_store import StrategyStore
-from engine.store.trial_store import TrialStore
+from engine.store.witness_store import WitnessStore
 
 
-class Store(CandleStore, PointStore, InstrumentStore, RunStore, StrategyStore, JobStore, LeaseStore, TrialStore):
+class Store(CandleStore, PointStore, InstrumentStore, RunStore, StrategyStore, JobStore, LeaseStore, WitnessStore):
     """An open store. `Store.open(url)` opens it, `close()` lets go of it."""
