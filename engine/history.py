@@ -238,14 +238,15 @@ class History:
 
     async def _admit(self, series: Series, candles: Candles, last_close_ms: int) -> Withheld | None:
         """Refuse sealed bars under a foreign name; return the seal that the file's own market carries."""
-        twin = await self._store.sealed_twin(series, candles)
-        if twin is not None:
-            raise twin.refusal(f"the file for {series}: its prices move like a sealed market's, and it")
+        likeness, twin = await self._store.sealed_twin(series, candles)
+        if twin is not None and likeness == "same":
+            raise twin.refusal(f"the file for {series} moves as a sealed market does, and")
         withheld = await self.withheld(series, last_close_ms)
-        if withheld is not None:
+        concerned = withheld or twin
+        if concerned is not None:
+            kind = "imported_beside_seal" if withheld is None else "imported_into_seal"
             document = {"series": str(series), "until_ms": last_close_ms, "sha256": candles.sha256()}
-            now_ms = self._clock.now_ms()
-            await self._store.note_event("import_into_seal", document, at_ms=now_ms, study=withheld.study)
+            await self._store.note_event(kind, document, at_ms=self._clock.now_ms(), study=concerned.study)
         return withheld
 
     async def export_file(

@@ -13,6 +13,8 @@ from tools.asking import consent
 from tools.declare import LabHandle, ProgressHandle, tool
 
 _YEAR_DAYS = 365
+_REMARKABLE = ("imported_into_seal", "imported_beside_seal", "copy_sealed", "rolled_back", "opening_recalled")
+_REMARKS = 10
 
 
 class HoldoutResult(BaseModel):
@@ -85,6 +87,10 @@ async def list_trials(
         "already_seen": [
             {"study": each["study"], "until": iso_utc(each["until_ms"]), "trials": each["trials"]}
             for each in found.already_seen
+        ],
+        "remarks": [
+            {"at": iso_utc(each.at_ms), "kind": each.kind, **each.document}
+            for each in (await lab.store.study_events(found.id, _REMARKABLE))[-_REMARKS:]
         ],
     }
     return TrialList(

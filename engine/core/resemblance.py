@@ -15,8 +15,8 @@ SAME_CORRELATION = 0.98
 _FLAT = 1e-12
 
 
-def is_same_market(one: tuple[Interval, Candles], other: tuple[Interval, Candles]) -> bool:
-    """Say whether the closes of two series, at the times both have one, move as one.
+def resemblance(one: tuple[Interval, Candles], other: tuple[Interval, Candles]) -> float | None:
+    """Return how much the closes of two series move as one, at the times both have one.
 
     Parameters
     ----------
@@ -25,22 +25,21 @@ def is_same_market(one: tuple[Interval, Candles], other: tuple[Interval, Candles
 
     Returns
     -------
-    bool
-        True when the logarithmic returns between common closes correlate by at least 0.98 in absolute value, which a
-        factor on the prices or their inverse does not change. False below 20 common closes.
+    float or None
+        Absolute correlation, 0 to 1, of the logarithmic returns between common closes: a factor on the prices or their
+        inverse does not change it. None where there are fewer than 20 common closes, a price is not positive, or one
+        series does not move.
     """
     (interval, mine), (other_interval, theirs) = one, other
     if min(len(mine), len(theirs)) < FEWEST_COMMON:
-        return False
+        return None
     _, rows, other_rows = np.intersect1d(
         close_times(interval, mine.ts), close_times(other_interval, theirs.ts), assume_unique=True, return_indices=True
     )
-    if len(rows) < FEWEST_COMMON:
-        return False
     closes, other_closes = mine.close[rows], theirs.close[other_rows]
-    if np.any(closes <= 0) or np.any(other_closes <= 0):
-        return bool(np.array_equal(closes, other_closes))
+    if len(rows) < FEWEST_COMMON or np.any(closes <= 0) or np.any(other_closes <= 0):
+        return None
     moves, other_moves = np.diff(np.log(closes)), np.diff(np.log(other_closes))
     if moves.std() < _FLAT or other_moves.std() < _FLAT:
-        return False
-    return bool(abs(np.corrcoef(moves, other_moves)[0, 1]) >= SAME_CORRELATION)
+        return None
+    return float(abs(np.corrcoef(moves, other_moves)[0, 1]))

@@ -14,15 +14,13 @@ from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.core.candles import Candles
-from engine.core.holdout import Withheld
-from engine.core.resemblance import FEWEST_COMMON, is_same_market
 from engine.core.series import CandleKind, Series, Source
-from engine.core.timeframes import ceil_open, next_open
+from engine.core.timeframes import ceil_open
 from engine.errors import BadRequest
 from engine.store import segments
 from engine.store.database import Database
 from engine.store.dialect import upsert
-from engine.store.seal_rows import ActiveSeal, active_seals, underlyings_of, withheld_of
+from engine.store.seal_rows import withheld_of
 from engine.store.segments import Revision, Segment
 from engine.store.series_rows import (
     find_series,
@@ -157,29 +155,7 @@ class CandleStore(Database):
             visible_ms = min(end_ms, await _visible_end_ms(connection, series))
             if series_id is None or start_ms >= visible_ms:
                 return Candles.empty()
-            return await _read_buckets(connection, series, series_id, start_ms, visible_ms)
-
-        return await self._read(query)
-
-    async def sealed_twin(self, series: Series, candles: Candles) -> Withheld | None:
-        """Return the seal whose bars these candles are under another coin's name; None when they are of no sealed coin.
-
-        The sealed bars are compared here, where they may be read, and nothing of them comes out but the verdict.
-        """
-
-        async def query(connection: AsyncConnection) -> Withheld | None:
-            own = await underlyings_of(connection, series.feed, series.category, series.symbol)
-            for seal in await active_seals(connection):
-                late = candles.between(seal.from_ms, sys.maxsize)
-                if seal.underlying in own or len(late) < FEWEST_COMMON:
-                    continue
-                for other in await _series_of(connection, seal):
-                    series_id = await find_series(connection, other)
-                    ends_ms = next_open(series.interval, int(late.ts[-1]))
-                    sealed = await _read_buckets(connection, other, series_id or 0, seal.from_ms, ends_ms)
-                    if await asyncio.to_thread(is_same_market, (series.interval, late), (other.interval, sealed)):
-                        return Withheld(seal.from_ms, seal.study)
-            return None
+            return await read_buckets(connection, series, series_id, start_ms, visible_ms)
 
         return await self._read(query)
 
@@ -380,9 +356,10 @@ async def _merge_page(
     return PageReceipt(merged.inserted, merged.revised, merged.repeated)
 
 
-async def _read_buckets(
+async def read_buckets(
     connection: AsyncConnection, series: Series, series_id: int, start_ms: int, end_ms: int
 ) -> Candles:
+    """Return stored bars, withheld ones too: only for what looks at sealed bars inside the store and tells none of them."""
     between = _buckets_between(series, series_id, start_ms, end_ms)
     counted = select(func.coalesce(func.sum(SEGMENTS.c.rows), 0)).where(between)
     columns = segments.Columns.of(int((await connection.execute(counted)).scalar_one()))
@@ -409,17 +386,6 @@ async def _select_segments(
 def _buckets_between(series: Series, series_id: int, start_ms: int, end_ms: int) -> ColumnElement[bool]:
     first, last = segments.bucket_of(series.interval, start_ms), segments.bucket_of(series.interval, end_ms - 1)
     return and_(SEGMENTS.c.series_id == series_id, SEGMENTS.c.bucket >= first, SEGMENTS.c.bucket <= last)
-
-
-async def _series_of(connection: AsyncConnection, seal: ActiveSeal) -> list[Series]:
-    names = [SERIES.c[name] for name in ("feed", "category", "symbol", "kind", "interval")]
-    traded = and_(SERIES.c.kind == "trade", SERIES.c.feed == seal.feed)
-    found = [Series(*row) for row in await connection.execute(select(*names).where(traded))]
-    return [
-        each
-        for each in found
-        if seal.underlying in await underlyings_of(connection, each.feed, each.category, each.symbol)
-    ]
 
 
 async def _visible_end_ms(connection: AsyncConnection, series: Series) -> int:

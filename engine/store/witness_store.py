@@ -202,10 +202,10 @@ def _unsaid_trials(study: Row[Any], heard: Statement | None, at_ms: int, *, chan
 
 async def _unsaid_seals(connection: AsyncConnection, memory: _Memory) -> list[Statement]:
     said: list[Statement] = []
-    for seal in await connection.execute(select(SEALS)):
-        heard = memory.seals.get(seal.id)
-        if heard is None or heard["from_ms"] > seal.from_ms:
-            said.append(seal_statement(seal))
+    for seal in (await connection.execute(select(SEALS))).mappings():
+        heard = memory.seals.get(seal["id"])
+        if heard is None or heard["from_ms"] > seal["from_ms"]:
+            said.append(seal_statement(dict(seal)))
     held = await connection.execute(select(SEAL_HOLDERS.c.seal_id, SEAL_HOLDERS.c.study_id))
     fresh = {tuple(row) for row in held} - memory.holders
     return [*said, *({"kind": "holds", "seal": seal, "study": study} for seal, study in sorted(fresh))]
