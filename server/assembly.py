@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from engine.backfill import Backfill
-from engine.backtests import Backtests
+from engine.backtests import Backtests, Holdouts
 from engine.history import History
 from engine.instruments import Instruments
 from engine.jobs import BackfillBody, Jobs
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from server.settings import Settings
 
 SIMULATED_URL = "http://simulated.exchange"
+# Beside the database, so that an older copy of it cannot forget a seal or an opening.
+LEDGER_WITNESS = "ledger-witness.jsonl"
 # A job outlasts a ban of the exchange; a direct call does not wait for one.
 JOB_PATIENCE_S = 3_600.0
 
@@ -44,6 +46,7 @@ async def open_lab(settings: Settings) -> Lab:
     async with AsyncExitStack() as opened:
         store = await Store.open(settings.store_url)
         opened.push_async_callback(store.close)
+        await store.keep_witness(settings.home / LEDGER_WITNESS, at_ms=clock.now_ms())
         feed = open_feed(settings, clock, store)
         opened.push_async_callback(feed.close)
         backfill = Backfill(feed, store, clock)
@@ -81,6 +84,7 @@ async def open_lab(settings: Settings) -> Lab:
         studies=studies,
         backtests=backtests,
         searches=Searches(parts, sealed, instruments, strategies, studies, jobs),
+        holdouts=Holdouts(store, backtests, clock),
         jobs=jobs,
     )
 
