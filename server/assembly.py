@@ -27,6 +27,7 @@ from engine.searches.searches import SEARCH_KINDS, Searches, search_bodies
 from engine.store import Store
 from engine.strategies import Strategies
 from engine.studies import Studies
+from engine.verdicts import Examinations, Verdicts
 from tools.lab import Lab
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ async def open_lab(settings: Settings) -> Lab:
         opened.push_async_callback(jobs.close)
         await jobs.resume_interrupted()
         opened.pop_all()
+    holdouts = Holdouts(store, backtests, clock)
     return Lab(
         version=version("bybit-strategy-tester"),
         home=settings.home,
@@ -84,7 +86,9 @@ async def open_lab(settings: Settings) -> Lab:
         studies=studies,
         backtests=backtests,
         searches=Searches(parts, sealed, instruments, strategies, studies, jobs),
-        holdouts=Holdouts(store, backtests, clock),
+        holdouts=holdouts,
+        verdicts=Verdicts(store, backtests, holdouts),
+        examinations=Examinations(store, backtests),
         jobs=jobs,
     )
 

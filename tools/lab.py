@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the engine's working parts are heavy; naming them must not 
     from engine.store import Store
     from engine.strategies import Strategies
     from engine.studies import Studies
+    from engine.verdicts import Examinations, Verdicts
 
 
 _ANSWERERS: dict[Source, str] = {
@@ -51,6 +52,8 @@ class Lab:
     backtests: Backtests
     searches: Searches
     holdouts: Holdouts
+    verdicts: Verdicts
+    examinations: Examinations
     jobs: Jobs
 
     async def check_health(self, *, exchange: bool) -> list[tuple[str, bool, str]]:

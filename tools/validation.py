@@ -1,4 +1,4 @@
-"""What judges a search: its trials, and the holdout that was kept back from it."""
+"""What judges a run: the verdict, the single examinations, all trials, and the holdout that was kept back."""
 
 from __future__ import annotations
 
@@ -12,9 +12,146 @@ from tools.arguments import Cursor, RunId, next_cursor, offset_of
 from tools.asking import consent
 from tools.declare import LabHandle, ProgressHandle, tool
 
+NOTHING: list[Literal["regimes", "cpcv"]] = []
 _YEAR_DAYS = 365
 _REMARKABLE = ("imported_into_seal", "imported_beside_seal", "copy_sealed", "rolled_back", "opening_recalled")
 _REMARKS = 10
+
+
+class CheckLine(BaseModel):
+    """One line of the checklist; passed is null where it does not apply."""
+
+    name: str
+    value: float | None
+    threshold: str
+    passed: bool | None
+    why: str
+
+
+class VerdictResult(BaseModel):
+    """The verdict on a run. No agent can overrule it."""
+
+    run_id: str
+    verdict: Literal["robust", "candidate", "fragile", "rejected"]
+    checks: list[CheckLine]
+    caps: list[str] = Field(description="What else holds the verdict down")
+    trials: int = Field(description="Distinct strategies the study evaluated")
+    trials_elsewhere: int = Field(description="Other studies' trials on these bars")
+    compared_trials: int = Field(description="On the same days as the run")
+    effective_trials: float = Field(description="Independent ones among all of them")
+    expected_max_sharpe: float | None = Field(description="Annualised, of the best of them without any skill")
+    sharpe: float | None
+    study: dict[str, Any] | None
+    holdout: dict[str, Any]
+    ledger_intact: bool
+    source: str
+    notes: list[str]
+    regimes: dict[str, Any] | None = Field(None, description="Days and profit; a day counts where its eve was")
+    cpcv: dict[str, Any] | None = Field(None, description="Sharpe of the best trial's out-of-sample paths")
+
+
+@tool("reads", core=True)
+async def get_verdict(
+    run_id: RunId,
+    include: Annotated[list[Literal["regimes", "cpcv"]], Field(max_length=2, description="Further tables")] = NOTHING,
+    *,
+    lab: LabHandle,
+    progress: ProgressHandle,
+) -> VerdictResult:
+    """Judge a run by a fixed checklist that knows every trial beside it: robust, candidate, fragile or rejected."""
+    await progress(0, None, "gathering the trials")
+    return VerdictResult.model_validate(await lab.verdicts.judge(run_id, include))
+
+
+class MonteCarloAnswer(BaseModel):
+    """Percentiles over all paths. Drawdowns and returns are fractions."""
+
+    run_id: str
+    method: str
+    simulations: int
+    final_equity_ratio: dict[str, float] = Field(description="Over the starting capital")
+    cagr: dict[str, float]
+    max_drawdown: dict[str, float] = Field(description="Measured at trades, or days")
+    ruin_level: float = Field(description="Share of the starting capital left")
+    ruin_probability: float
+    mean_block_days: float | None
+    run: dict[str, float | int | None]
+    source: str
+
+
+@tool("reads")
+async def run_monte_carlo(
+    run_id: RunId,
+    method: Annotated[
+        Literal["trades_permutation", "trades_resample", "block_bootstrap"], Field(description="Blocks are of days")
+    ] = "block_bootstrap",
+    simulations: Annotated[int, Field(ge=100, le=20_000)] = 2_000,
+    ruin_fraction: Annotated[float, Field(gt=0, le=1, description="Loss of capital that is ruin")] = 0.5,
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 0,
+    *,
+    lab: LabHandle,
+    progress: ProgressHandle,
+) -> MonteCarloAnswer:
+    """Show what else a run could have come to: percentiles of return and drawdown, risk of ruin."""
+    await progress(0, None, "drawing paths")
+    found = await lab.examinations.monte_carlo(run_id, method, simulations, ruin_fraction, seed)
+    return MonteCarloAnswer.model_validate(found)
+
+
+class StressLine(BaseModel):
+    """One scenario."""
+
+    scenario: str
+    net_profit: float = Field(description="Median of the draws")
+    sharpe: float | None
+    max_drawdown: float
+    change: float | None = Field(description="Of net profit, fraction")
+    worst_net_profit: float
+    draws: int
+
+
+class StressTable(BaseModel):
+    """A run under adverse conditions; none of them counts as a trial."""
+
+    run_id: str
+    source: str
+    seed: int
+    items: list[StressLine]
+
+
+@tool("reads")
+async def run_stress_test(run_id: RunId, *, lab: LabHandle, progress: ProgressHandle) -> StressTable:
+    """Run a backtest again with higher costs, more slippage, one bar late, trades missed at random, and blurred prices."""
+    await progress(0, None, "running the scenarios")
+    return StressTable.model_validate(await lab.examinations.stress(run_id))
+
+
+class LookAhead(BaseModel):
+    """Whether the past of a run changes with its future, and its end with its beginning."""
+
+    run_id: str
+    causal: bool
+    cuts: int
+    comparisons: int
+    compared_trades: int
+    leaks: list[str]
+    net_profit: float | None
+    net_profit_one_bar_later: float | None
+    history: list[dict[str, float]] = Field(description="Last bars recomputed with that many bars before them")
+    last_bars: int
+
+
+@tool("reads")
+async def check_lookahead(
+    run_id: RunId,
+    cuts: Annotated[int, Field(ge=1, le=100, description="Random bars at which the future changes")] = 20,
+    *,
+    lab: LabHandle,
+    progress: ProgressHandle,
+) -> LookAhead:
+    """Replay a run on cut, blanked and made-up futures, one bar late, and with shorter histories."""
+    await progress(0, None, "replaying")
+    return LookAhead.model_validate(await lab.examinations.look_ahead(run_id, cuts))
 
 
 class HoldoutResult(BaseModel):

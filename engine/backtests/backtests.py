@@ -23,6 +23,7 @@ from engine.backtests.presentation import (
     trade_rows,
     withheld_card,
 )
+from engine.backtests.reopening import ReopenedRun, reopen
 from engine.candle_files import read_text_file
 from engine.core.candles import Candles
 from engine.core.causality import CausalityReport, prove_causality
@@ -292,6 +293,10 @@ class Backtests:
         return await asyncio.to_thread(
             prove_causality, compiled, candles, series.interval, cuts=cuts, seed=0, extras=extras
         )
+
+    async def reopen(self, run_id: str) -> ReopenedRun:
+        """Return a stored run ready to be examined."""
+        return await reopen(await self.record(run_id), self._store, self._inputs)
 
     async def _unchanged(self, run_id: str) -> tuple[Outcome, Candles]:
         outcome, candles, unchanged = await self._again(await self.record(run_id))

@@ -66,6 +66,7 @@ def evaluation_of(
         "trades": metrics["trades"],
         "total_return": metrics["total_return"],
         "max_drawdown": metrics["max_drawdown"],
+        "fees_paid": metrics["fees_paid"],
     }
     columns = {name: np.array([np.nan if value is None else value], np.float64) for name, value in figures.items()}
     return EvaluationBatch(

@@ -69,7 +69,7 @@ class Holdouts:
             "end": run["data"]["end"],
             "source": run["data"]["source"],
             "in_sample": shown,
-            "holdout": await self._part_after(run, opening.from_ms),
+            "holdout": await self.part_after(run, opening.from_ms),
             "warnings": _warnings(held, run),
         }
 
@@ -144,7 +144,7 @@ class Holdouts:
             await self._store.link_run(evaluated["run_id"], study.id, at_ms=self._clock.now_ms())
         return evaluated
 
-    async def _part_after(self, run: Mapping[str, Any], from_ms: int) -> dict[str, Any]:
+    async def part_after(self, run: Mapping[str, Any], from_ms: int) -> dict[str, Any]:
         """Return the figures of the sealed days alone: the warm-up before them is flat by construction."""
         marks = await self._store.run_equity(run["run_id"])
         equity = marks["equity"][marks["ts"] > from_ms]

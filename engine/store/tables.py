@@ -328,6 +328,7 @@ class TrialRow(Row, table=True):
     kurtosis: float | None = Field(default=None, sa_type=Float)
     total_return: float | None = Field(default=None, sa_type=Float)
     max_drawdown: float | None = Field(default=None, sa_type=Float)
+    fees_paid: float | None = Field(default=None, sa_type=Float)
     hash: str
 
 

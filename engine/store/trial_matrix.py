@@ -11,6 +11,8 @@ from engine.core.metrics.moments import return_moments
 from engine.store.trial_rows import unpack_marks, unpack_returns
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
     from sqlalchemy import Row
 
@@ -32,6 +34,8 @@ class TrialMatrix:
         distribution. NaN where the returns do not vary.
     trades : ndarray of float64, shape (n,)
         As recorded; NaN where unknown.
+    fees_paid : ndarray of float64, shape (n,)
+        Over the whole range of the trial, settlement currency; NaN where unknown.
     numbers : ndarray of int64, shape (n,)
         Of the trials in their study.
     keys, fingerprints : tuple of str
@@ -45,6 +49,7 @@ class TrialMatrix:
     skew: FloatColumn
     kurtosis: FloatColumn
     trades: FloatColumn
+    fees_paid: FloatColumn
     numbers: NDArray[np.int64]
     keys: tuple[str, ...]
     fingerprints: tuple[str, ...]
@@ -79,12 +84,17 @@ def build_matrix(
         days,
         returns,
         *return_moments(returns),
-        np.array([np.nan if trial.trades is None else trial.trades for trial in kept], np.float64),
+        _numbers(trial.trades for trial in kept),
+        _numbers(trial.fees_paid for trial in kept),
         np.array([trial.number for trial in kept], np.int64),
         tuple(trial.key for trial in kept),
         tuple(trial.fingerprint for trial in kept),
         total - len(kept),
     )
+
+
+def _numbers(values: Iterable[float | None]) -> FloatColumn:
+    return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 def _columns_on(marks: TimeColumn, days: TimeColumn) -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engine.core.evaluations import EvaluationBatch, EvaluationSlice
 
 RETURNS_CODEC = 1
-FIGURES = ("trades", "daily_sharpe", "skew", "kurtosis", "total_return", "max_drawdown")
+FIGURES = ("trades", "daily_sharpe", "skew", "kurtosis", "total_return", "max_drawdown", "fees_paid")
 _NEEDED = FIGURES[:4]
 # What all trials of one batch share and every link of the chain vouches for.
 SHARED = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from sqlalchemy import and_, func, insert, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
 from engine.core.holdout import Withheld
 from engine.core.underlyings import underlying_of
@@ -227,13 +227,20 @@ class TrialStore(StudyStore):
         """Return how many distinct strategies a study evaluated, those included that only the witness remembers."""
         return (await self.study(study_id)).trials
 
-    async def market_trial_count(self, study_id: str) -> int:
-        """Return how many trials all studies of the same market made: another name does not make a search smaller."""
+    async def market_trial_count(self, study_id: str, range_ms: tuple[int, int] | None = None) -> int:
+        """Return how many trials all studies of the same market made: another name does not make a search smaller.
+
+        With a range, of the other studies only the trials that saw a bar of it.
+        """
         study = await self.study(study_id)
         coins = [underlying_of(symbol) for symbol in study.symbols]
+        seen = TRIAL_RETURNS.c.study_id == study_id
+        if range_ms is not None:
+            seen = or_(seen, and_(TRIAL_RETURNS.c.start_ms < range_ms[1], TRIAL_RETURNS.c.end_ms > range_ms[0]))
 
         async def query(connection: AsyncConnection) -> int:
             same = and_(TRIAL_RETURNS.c.feed == study.feed, TRIAL_RETURNS.c.underlying.in_(coins))
+            same = same if range_ms is None else and_(same, seen)
             counted = (
                 select(func.count(TRIALS.c.key.distinct()))
                 .join(TRIAL_RETURNS, TRIAL_RETURNS.c.id == TRIALS.c.batch_id)
@@ -282,7 +289,7 @@ class TrialStore(StudyStore):
 
         async def query(connection: AsyncConnection) -> tuple[list[Row[Any]], list[Row[Any]], int]:
             batches = select(TRIAL_RETURNS).where(TRIAL_RETURNS.c.study_id == study_id).order_by(TRIAL_RETURNS.c.id)
-            names = ("number", "key", "fingerprint", "batch_id", "position", "trades")
+            names = ("number", "key", "fingerprint", "batch_id", "position", "trades", "fees_paid")
             trials = select(*(TRIALS.c[name] for name in names)).where(TRIALS.c.study_id == study_id)
             rows = list(await connection.execute(trials.order_by(TRIALS.c.number)))
             return list(await connection.execute(batches)), rows, len(rows)

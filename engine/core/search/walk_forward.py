@@ -23,7 +23,7 @@ from engine.core.strategy import CompiledStrategy, compile_strategy
 from engine.core.strategy_document import StrategyDocument
 from engine.core.sweep.figures import daily_returns
 from engine.core.timeframes import Interval
-from engine.core.validation.sharpe_inference import SharpeInterval, sharpe_interval
+from engine.core.validation.sharpe_interval import SharpeInterval, sharpe_interval
 from engine.errors import BadRequest
 
 # Of the in-sample bars a purge found by itself takes no more than this share.

@@ -152,7 +152,7 @@ def follow_best(returns: ReturnMatrix, windows: int = _WALK_FORWARD_WINDOWS) -> 
     stitched: list[NDArray[np.float64]] = []
     fitted: list[float] = []
     for window in walk_forward_windows(days, windows, 0.5, "anchored", purge_bars=1):
-        sharpes = _sharpes(returns[:, window.in_sample_start : window.in_sample_end])
+        sharpes = sharpe_rows(returns[:, window.in_sample_start : window.in_sample_end])
         best = int(sharpes.argmax())
         fitted.append(float(sharpes[best]))
         stitched.append(returns[best, window.out_of_sample_start : window.out_of_sample_end].astype(np.float64))
@@ -167,7 +167,7 @@ def follow_best(returns: ReturnMatrix, windows: int = _WALK_FORWARD_WINDOWS) -> 
     )  # fmt: skip
 
 
-def _sharpes(returns: ReturnMatrix) -> NDArray[np.float64]:
+def sharpe_rows(returns: ReturnMatrix) -> NDArray[np.float64]:
     """Return the Sharpe ratio per day of every row; 0 for one that does not vary."""
     sharpes = np.zeros(len(returns))
     for rows in row_chunks(*returns.shape):

@@ -148,6 +148,7 @@ def upgrade() -> None:
     sa.Column('kurtosis', sa.Float(), nullable=True),
     sa.Column('total_return', sa.Float(), nullable=True),
     sa.Column('max_drawdown', sa.Float(), nullable=True),
+    sa.Column('fees_paid', sa.Float(), nullable=True),
     sa.Column('hash', sa.String(), nullable=False),
     sa.ForeignKeyConstraint(['batch_id'], ['trial_returns.id'], name=op.f('fk_trials_batch_id_trial_returns')),
     sa.ForeignKeyConstraint(['study_id'], ['studies.id'], name=op.f('fk_trials_study_id_studies')),

@@ -1,0 +1,6 @@
+"""Judges stored runs: the verdict with its evidence, and the single examinations behind it."""
+
+from engine.verdicts.examinations import Examinations
+from engine.verdicts.verdicts import Verdicts
+
+__all__ = ["Examinations", "Verdicts"]
