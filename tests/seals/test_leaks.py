@@ -14,8 +14,10 @@ MARKET = {"symbol": "BTCUSDT", "interval": "60"}
 RANGE = {"start": "2024-01-01", "end": END_OF_SEALED}
 LATE = {"start": "2024-05-10", "end": "2024-05-20"}
 ACROSS = {"start": "2024-04-28", "end": "2024-05-10"}
-BACKTEST = {"strategy": "ema_cross", **MARKET, **RANGE}
+# Long only: a short position would be ruined by any planted price, and ruin tells no price.
+BACKTEST = {"strategy": "ema_cross", **MARKET, **RANGE, "settings": {"allow_short": False}}
 LONG_DOCUMENT = {"name": "mean", "long_entry": "close > sma(close, 5)", "long_exit": "close < sma(close, 5)"}
+STOPPED = LONG_DOCUMENT | {"name": "stopped", "stop_loss": {"percent": 0.1}, "take_profit": {"percent": 0.1}}
 TRADE_LIST = """Trade #,Type,Date/Time,Signal,Price USDT,Position size (qty),Net P&L USDT
 1,Entry long,2024-05-12 03:00,L,62000,0.1,10
 1,Exit long,2024-05-13 07:00,X,62100,0.1,10
@@ -61,7 +63,7 @@ WALK: dict[str, list[dict[str, Any]]] = {
         BACKTEST | {"interval": "240", "settings": {"leverage": 3}},
         BACKTEST | {"category": "spot"},
         BACKTEST | {"symbol": "BTCUSD", "category": "inverse"},
-        BACKTEST | {"strategy": LONG_DOCUMENT, "settings": {"intrabar": "magnify"}, "interval": "D"},
+        BACKTEST | ACROSS | {"strategy": STOPPED, "settings": {"intrabar": "magnify"}},
     ],
     "list_runs": [{}, {"sort": "sharpe"}, {"sort": "total_return", "symbol": "BTCUSDT"}],
     "get_run": [{"run_id": "OLD_RUN", "equity_points": 50}, {"run_id": "RUN", "equity_points": 500}],
@@ -97,7 +99,7 @@ def filled(value: Any, handles: dict[str, str]) -> Any:
         return {name: filled(part, handles) for name, part in value.items()}
     if isinstance(value, str):
         for name, handle in handles.items():
-            value = re.sub(rf"\b{name}\b", lambda _: handle, value)
+            value = re.sub(rf"\b{name}\b", handle.replace("\\", "/"), value)
     return value
 
 
@@ -115,17 +117,23 @@ def told(value: Any) -> Any:
     return _HANDLE.sub(r"\1_ID", value) if isinstance(value, str) else value
 
 
-async def prepare(lab: Any, folder: Path) -> dict[str, str]:
-    """Fill the lab as one that is used: a run over the range, everything stored, then the seal."""
+def write_files(folder: Path) -> None:
+    """Write the files that the walk imports and compares."""
     folder.mkdir(parents=True, exist_ok=True)
     days = [f"{1714608000000 + day * 86_400_000},{50 + day},{60 + day},40,{55 + day % 3},5" for day in range(5)]
     (folder / "candles.csv").write_text("\n".join(["time,open,high,low,close,volume", *days]), encoding="utf-8")
     (folder / "list.csv").write_text(TRADE_LIST, encoding="utf-8")
+
+
+async def prepare(lab: Any, folder: Path) -> dict[str, str]:
+    """Fill the lab as one that is used: a run over the range, everything stored, then the seal."""
+    write_files(folder)
     old = await lab.call("run_backtest", BACKTEST)
     for interval in ("1", "D"):
         await lab.call("get_candles", {"symbol": "BTCUSDT", "interval": interval, **LATE, "limit": 5})
     before = await lab.call("get_candles", {**MARKET, **LATE, "limit": 5})
     assert planted_numbers(json.dumps(before)) or "888" in lab.home.name, "the walk would see a planted bar"
+    assert old["metrics"]["total_return"] > 1, "and a figure that rests on one"
     run = await lab.seal()
     job = await lab.call("start_backfill", {**MARKET, **RANGE})
     await lab.call("wait_for_job", {"job_id": job["job_id"]})
@@ -133,6 +141,10 @@ async def prepare(lab: Any, folder: Path) -> dict[str, str]:
         "OLD_RUN": old["run_id"], "RUN": run["run_id"], "JOB": job["job_id"], "FILE": str(folder / "candles.csv"),
         "LIST": str(folder / "list.csv"),
     }  # fmt: skip
+
+
+def text_of(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
 
 
 async def walk(lab: Any, folder: Path) -> list[tuple[str, Any]]:
@@ -178,7 +190,7 @@ async def test_exports_end_at_the_seal_and_pictures_are_the_same_whatever_follow
             exported = await lab.call("export_candles", {**MARKET, **RANGE})
             picture = await lab.client.call_tool("show_chart", {"run_id": handles["RUN"]})
         image = next(part.data for part in picture.content if part.type == "image")
-        found.append((Path(exported["path"]).read_text(encoding="utf-8"), image))
+        found.append((text_of(exported["path"]), image))
         assert exported["withheld"]["from"] == "2024-05-01T00:00:00Z"
     assert found[0] == found[1]
     assert not planted_numbers(found[0][0])
