@@ -103,10 +103,7 @@ class JobResult(BaseModel):
 async def get_job_result(
     job_id: JobId, limit: Annotated[int, Field(ge=1, le=200)] = 10, cursor: Cursor = None, *, lab: LabHandle
 ) -> JobResult:
-    """Return the result of a finished job, page by page, best points first; a backfill's is one row.
-
-    A point is worth its neighbours: compare score with neighbours.median and sharpe with expected_max_sharpe.
-    """
+    """Return a finished job's result page by page, best first. Compare score with neighbours and expected_max_sharpe."""
     job = await lab.jobs.view(job_id)
     result = dict(await lab.jobs.result(job_id)) if job.state == "done" else {}
     offset = offset_of(cursor)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from engine.core.run_settings import read_settings
 from engine.core.series import Category, clean_symbol
 from engine.core.times import parse_range_ms
-from tools.arguments import Bar, End, Market, Sealed, Start, StudyName, Symbol
+from tools.arguments import Code
 from tools.declare import LabHandle, tool
 
 if TYPE_CHECKING:
@@ -18,16 +18,40 @@ if TYPE_CHECKING:
 
 NO_SETTINGS: dict[str, Any] = {}
 
-Strategy = Annotated[str | dict[str, Any], Field(description="Name or document")]
+
+def _briefly(kind: str | None, description: str, **more: Any) -> WithJsonSchema:
+    """Return a schema of few words: these arguments stand in three tools, and run_backtest describes them in full."""
+    return WithJsonSchema({**({"type": kind} if kind else {}), "description": description, **more})
+
+
+Strategy = Annotated[
+    str | dict[str, Any],
+    _briefly(None, "Name or document", anyOf=[{"type": "string"}, {"type": "object"}]),
+]
+Symbol = Annotated[str, Field(min_length=2, max_length=40), _briefly("string", "E.g. BTCUSDT")]
+Time = Annotated[str, Field(max_length=40), _briefly("string", "ISO 8601 UTC")]
+Bar = Annotated[Code, _briefly("string", "Minutes, or D W M")]
 Objective = Annotated[
     str | dict[str, float] | list[str],
-    Field(description='Metric, weights such as {"sharpe":1,"max_drawdown":-0.5}, or competing metrics'),
+    _briefly(
+        None,
+        'Metric, {"sharpe":1,"max_drawdown":-0.5} or rivals',
+        anyOf=[{"type": "string"}, {"type": "object"}, {"type": "array", "items": {"type": "string"}}],
+    ),
 ]
-MinTrades = Annotated[int, Field(ge=0, le=100_000, description="Fewer: not ranked")]
-Constraints = Annotated[list[str] | None, Field(max_length=10, description='"fast < slow"')]
-Costs = Annotated[dict[str, Any], Field(description="As in run_backtest")]
+MinTrades = Annotated[int, Field(ge=0, le=100_000), _briefly("integer", "Fewer: unranked")]
+Constraints = Annotated[
+    list[str] | None,
+    Field(max_length=10),
+    _briefly("array", '"fast < slow"', items={"type": "string"}),
+]
+Costs = Annotated[dict[str, Any], _briefly("object", "As run_backtest")]
+StudyName = Annotated[str | None, Field(max_length=64), _briefly("string", "Default: scratch")]
+Sealed = Annotated[bool | None, _briefly("boolean", "Keep a holdout")]
 Ranges = Annotated[
-    dict[str, Any], Field(description='{"fast":{"from":5,"to":50,"step"?,"log"?}} or lists of values', min_length=1)
+    dict[str, Any],
+    Field(min_length=1),
+    _briefly("object", '{"fast":{"from":5,"to":50,"step"?,"log"?}} or lists'),
 ]
 
 
@@ -47,16 +71,14 @@ async def start_grid_search(
     strategy: Strategy,
     grid: Annotated[
         dict[str, Any],
-        Field(
-            description='{"fast":[5,10],"slow":{"from":30,"to":120,"step":10}}',
-            min_length=1,
-        ),
+        Field(min_length=1),
+        _briefly("object", '{"fast":[5,10],"slow":{"from":30,"to":120,"step":10}}'),
     ],
     symbol: Symbol,
-    start: Start,
-    end: End,
+    start: Time,
+    end: Time,
     interval: Bar = "15",
-    category: Market = "linear",
+    category: Category = "linear",
     objective: Objective = "sharpe",
     min_trades: MinTrades = 10,
     constraints: Constraints = None,
@@ -66,10 +88,7 @@ async def start_grid_search(
     *,
     lab: LabHandle,
 ) -> SearchHandle:
-    """Backtest every combination of a grid as a job; follow with wait_for_job, then get_job_result.
-
-    Prefer few values for few parameters: every point is a trial and raises expected_max_sharpe.
-    """
+    """Backtest every point of a grid, as a job. Keep it small: each point is a trial."""
     order = _order(
         strategy, symbol, category, interval, (start, end), settings, objective, min_trades, constraints, study, sealed
     )
@@ -81,13 +100,13 @@ async def start_bayesian_search(
     strategy: Strategy,
     space: Ranges,
     symbol: Symbol,
-    start: Start,
-    end: End,
+    start: Time,
+    end: Time,
     interval: Bar = "15",
-    category: Market = "linear",
-    trials: Annotated[int, Field(ge=1, le=1_000_000, description="Points to try")] = 200,
-    sampler: Annotated[Literal["tpe", "random"], Field(description="tpe learns from earlier points")] = "tpe",
-    seed: Annotated[int, Field(ge=0, le=2**31)] = 0,
+    category: Category = "linear",
+    trials: Annotated[int, Field(ge=1, le=1_000_000), _briefly("integer", "Points to try")] = 200,
+    sampler: Annotated[Literal["tpe", "random"], Field()] = "tpe",
+    seed: Annotated[int, Field(ge=0, le=2**31), _briefly("integer", "Of chance")] = 0,
     objective: Objective = "sharpe",
     min_trades: MinTrades = 10,
     constraints: Constraints = None,
@@ -97,7 +116,7 @@ async def start_bayesian_search(
     *,
     lab: LabHandle,
 ) -> SearchHandle:
-    """Search ranges too large for a grid, by a Bayesian sampler or by chance; follow with wait_for_job."""
+    """Search wide ranges by a sampler that learns (tpe) or by chance, as a job."""
     order = _order(
         strategy, symbol, category, interval, (start, end), settings, objective, min_trades, constraints, study, sealed
     )
@@ -108,22 +127,19 @@ async def start_bayesian_search(
 @tool("writes", core=True, asks_exchange=True)
 async def start_walk_forward(
     strategy: Strategy,
-    search: Annotated[
-        dict[str, Any],
-        Field(description='{"grid"} or {"space","trials","sampler","seed"} as in the other searches'),
-    ],
+    search: Annotated[dict[str, Any], _briefly("object", '{"grid"} or {"space","trials","sampler","seed"}')],
     symbol: Symbol,
-    start: Start,
-    end: End,
+    start: Time,
+    end: Time,
     interval: Bar = "15",
-    category: Market = "linear",
-    mode: Annotated[Literal["rolling", "anchored"], Field(description="Window moves along, or grows")] = "rolling",
+    category: Category = "linear",
+    mode: Literal["rolling", "anchored"] = "rolling",
     windows: Annotated[int, Field(ge=1, le=100, description="Refits")] = 6,
-    in_sample_ratio: Annotated[float, Field(gt=0, lt=1, description="Of the first window")] = 0.7,
+    in_sample_ratio: Annotated[float, Field(gt=0, lt=1), _briefly("number", "Of a window")] = 0.7,
     purge_bars: Annotated[
-        int | None, Field(ge=0, le=100_000, description="Left out before a test; default: longest stay or warm-up")
+        int | None, Field(ge=0, le=100_000), _briefly("integer", "Before each test; default: longest stay or warm-up")
     ] = None,
-    embargo_bars: Annotated[int, Field(ge=0, le=100_000, description="Left out too")] = 0,
+    embargo_bars: Annotated[int, Field(ge=0, le=100_000), _briefly("integer", "Besides")] = 0,
     objective: Objective = "sharpe",
     min_trades: MinTrades = 10,
     constraints: Constraints = None,
@@ -133,7 +149,7 @@ async def start_walk_forward(
     *,
     lab: LabHandle,
 ) -> SearchHandle:
-    """Refit on each window, test on the bars after it, and join the tests: what the way of searching earns unseen."""
+    """Refit on each window and test on the bars after it, as a job: what this search earns on unseen bars."""
     order = _order(
         strategy, symbol, category, interval, (start, end), settings, objective, min_trades, constraints, study, sealed
     )

@@ -29,6 +29,7 @@ SEALED_BACKTEST = {
     "end": "2023-06-01",
     "study": "every tool",
 }
+SEARCHED = {"strategy": "ema_cross", "interval": "60", "category": "spot", **SYMBOL, **RANGE}
 DOCUMENT = {"name": "my_cross", "long_entry": "crossover(close, sma(close, 20))", "stop_loss": {"percent": 2}}
 RUN, JOB = "run_000000000000", "job_000000000000"
 
@@ -82,6 +83,24 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "reproduce_run": ({}, {"run_id": RUN}, "not_found", "run_"),
     "show_chart": ({}, {"run_id": RUN, "start": "2024-01-01"}, "bad_request", "end"),
     "compare_with_tradingview": ({}, {"run_id": RUN, "path": "nowhere.csv"}, "bad_request", "nowhere.csv"),
+    "start_grid_search": (
+        SEARCHED | {"grid": {"fast": [5, 10, 20], "slow": {"from": 30, "to": 120, "step": 30}}},
+        SEARCHED | {"grid": {"fst": [5]}},
+        "bad_request",
+        "fast",
+    ),
+    "start_bayesian_search": (
+        SEARCHED | {"space": {"fast": {"from": 5, "to": 30}, "slow": [50, 60]}, "trials": 20},
+        SEARCHED | {"space": {"fast": {"from": 5, "to": 30}}, "sampler": "luck"},
+        "bad_request",
+        "tpe",
+    ),
+    "start_walk_forward": (
+        SEARCHED | {"search": {"grid": {"fast": [5, 10]}}, "windows": 2, "min_trades": 2},
+        SEARCHED | {"search": {"fast": [5, 10]}},
+        "bad_request",
+        "grid",
+    ),
     "wait_for_job": ({"wait_seconds": 20}, {"job_id": JOB}, "not_found", "list_jobs"),
     "get_job_result": ({}, {"job_id": JOB}, "not_found", "list_jobs"),
     "cancel_job": ({}, {"job_id": JOB}, "not_found", "list_jobs"),
