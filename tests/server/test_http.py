@@ -39,8 +39,8 @@ def serving(home: Path, **more: str) -> Generator[str]:
         assert found, line + process.stderr.read()
         yield found.group()
     finally:
-        process.terminate()
-        process.communicate(timeout=20)
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,7 @@ def exchange(*options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         try:
             yield process.stdout.readline().strip(), process
         finally:
-            process.terminate()
-            process.wait(10)
+            process.kill()
 
 
 def test_it_prints_its_address_and_answers_there() -> None:
@@ -58,7 +57,7 @@ def test_it_ends_though_a_client_still_waits_for_an_answer(tmp_path: Path) -> No
             waiting.sendall(request.encode())
             httpx2.get(f"{address}/v5/market/time")
             process.terminate()
-            process.wait(5)
+            process.wait(120)
 
 
 def test_wrong_usage_is_told(run, tmp_path: Path) -> None:
