@@ -99,6 +99,7 @@ def install(cache: Path) -> Node:
         "--no-save",
         "--no-audit",
         "--no-fund",
+        "--fetch-retries=5",
         "--prefix",
         str(cache),
         *PACKAGES,

@@ -143,7 +143,7 @@ async def test_a_gap_stays_or_is_filled_late(fetch: Any, port: Any) -> None:
     hole = {"from_ms": ALL[5], "to_ms": ALL[2]}
     assert opens(await fetch(rule("gap", **hole))) == ALL[:3] + ALL[6:]
     port.script(rule("gap", {"count": 2}, **hole))
-    async with httpx2.AsyncClient(base_url=port.url) as client:
+    async with httpx2.AsyncClient(base_url=port.url, timeout=120) as client:
         lengths = [len(rows(await client.get("/v5/market/kline", params=PAGE))) for _ in range(4)]
     assert lengths == [7, 7, 10, 10]
 
@@ -269,7 +269,7 @@ def test_a_script_is_read_from_a_file_and_a_missing_one_is_said(tmp_path: Path) 
 
 async def test_the_journal_tells_every_request_and_what_befell_it(port: Any) -> None:
     port.script(rule("retcode", {"path": "kline", "nth": 2}), rule("drop", {"path": "tickers"}))
-    async with httpx2.AsyncClient(base_url=port.url) as client:
+    async with httpx2.AsyncClient(base_url=port.url, timeout=120) as client:
         await client.delete("/_control/journal")
         for _ in range(2):
             await client.get("/v5/market/kline", params=PAGE)
@@ -291,7 +291,7 @@ async def test_the_journal_tells_every_request_and_what_befell_it(port: Any) -> 
 
 
 async def test_control_replaces_faults_and_sets_the_clock_at_run_time(port: Any) -> None:
-    async with httpx2.AsyncClient(base_url=port.url) as client:
+    async with httpx2.AsyncClient(base_url=port.url, timeout=120) as client:
         script = {"rules": [rule("status", code=503)]}
         assert (await client.post("/_control/faults", json=script)).json() == {"rules": 1}
         assert (await client.get("/v5/market/time")).status_code == 503
