@@ -21,7 +21,6 @@ from engine.core.run_settings import RunSettings, Size
 from engine.core.series import Category, Series
 from engine.core.signals import Signals, compute_signals
 from engine.core.simulation import Simulation, check_accounting
-from engine.core.simulator import simulate, simulate_extremes
 from engine.core.strategy import CompiledSize, CompiledStrategy
 from engine.core.times import iso_utc
 from engine.core.trades import EXIT_REASONS
@@ -83,6 +82,8 @@ def compute(
     inputs: RunInputs,
 ) -> Outcome:
     """Return what a run leaves, from its inputs alone: no clock, no store, no network."""
+    from engine.core.simulator import simulate  # numba takes most of a second to import; only a run pays for it
+
     candles = loaded.candles
     currency = None if rules is None else rules["settle_coin"]
     execution = execution_settings(settings, compiled.size, series.category, rules, inputs)
@@ -196,6 +197,8 @@ def _size(chosen: Size | None, own: CompiledSize | None) -> tuple[str, float]:
 def _extremes(
     simulation: Simulation, candles: Candles, signals: Signals, execution: ExecutionSettings, inputs: RunInputs
 ) -> dict[str, Any]:
+    from engine.core.simulator import simulate_extremes  # as above
+
     worst, best = simulate_extremes(candles, signals, execution, inputs.detail)
     return {
         "ambiguous_bars": simulation.ambiguous_bars,

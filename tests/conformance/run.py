@@ -29,8 +29,8 @@ PACKAGES = ("node@24", "@modelcontextprotocol/conformance@0.2.0-alpha.12", "@mod
 REQUIRED = {"2026-07-28": 37, "2025-11-25": 30}
 ERAS = ("legacy", "modern")
 MARKS = {True: "ok  ", False: "FAIL", None: "note"}
-START_SECONDS = 60
-SUITE_SECONDS = 300
+START_SECONDS = 300
+SUITE_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ def install(cache: Path) -> Node:
         "--no-save",
         "--no-audit",
         "--no-fund",
+        "--fetch-retries=5",
         "--prefix",
         str(cache),
         *PACKAGES,
@@ -133,8 +134,8 @@ def conformance_server(work: Path) -> Iterator[str]:
         yield address
     finally:
         deadline.cancel()
-        process.terminate()
-        process.wait(timeout=15)
+        process.kill()
+        process.wait()
 
 
 def first_address(process: subprocess.Popen[str]) -> str:

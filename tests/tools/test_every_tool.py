@@ -131,8 +131,8 @@ def http_server(environment: dict[str, str]) -> Generator[str]:
     try:
         yield next(word for line in served.stderr for word in line.split() if word.startswith("http://"))
     finally:
-        served.terminate()
-        served.communicate(timeout=10)
+        served.kill()
+        served.communicate()
 
 
 def completed(client: Caller, tool: str, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
