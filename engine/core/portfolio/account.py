@@ -20,6 +20,7 @@ whether at all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -92,7 +93,7 @@ class _Account:
             wallets = self.wallets_after_funding(held, spans)
         marks, profits = wallets, []
         for index, book, position in held:
-            plan, price = position.plan, self.closes[index, spans]
+            plan, price = position.plan, cast("Any", self.closes[index, spans])
             profit = gross_profit(plan.side, position.quantity, plan.entry, price, inverse=book.inverse)
             marks = marks + profit
             profits.append(profit)
