@@ -97,10 +97,10 @@ async def run_backtest(
     end: End,
     symbol: Symbol | None = None,
     symbols: Annotated[
-        list[Symbol] | None, Field(min_length=2, max_length=20, description="Instead: a portfolio, one shared capital")
+        list[str] | None, Field(min_length=2, max_length=20, description="Instead: portfolio, one capital")
     ] = None,
-    weights: Annotated[Weighting | None, Field(description="Of symbols; default equal")] = None,
-    max_positions: Annotated[int | None, Field(ge=1, le=20, description="Of symbols, open at once")] = None,
+    weights: Annotated[Weighting | None, Field(description="Default equal")] = None,
+    max_positions: Annotated[int | None, Field(ge=1, le=20, description="At once")] = None,
     interval: Bar = "15",
     category: Market = "linear",
     params: Annotated[dict[str, float] | None, Field(description="Strategy parameters; default: its own")] = None,
@@ -111,8 +111,8 @@ async def run_backtest(
 ) -> BacktestResult:
     """Simulate a strategy bar by bar on Bybit candles and store the run.
 
-    Signals use closed bars and fill at the next open. Missing candles are fetched when that is quick; otherwise the error
-    names the start_backfill call. The same inputs give the same run_id and the same bytes. Trades: get_trades.
+    Signals use closed bars and fill at the next open. Missing candles are fetched when quick; else the error names the
+    start_backfill call. Same inputs, same run_id and bytes. Trades: get_trades. weights, max_positions: of symbols.
     """
     start_ms, end_ms = parse_range_ms(start, end)
     names = _symbols_asked(symbol, symbols, is_shared=weights is not None or max_positions is not None)
@@ -198,7 +198,7 @@ async def list_runs(
         Field(description="Best first; max_drawdown: smallest first"),
     ] = "created",
     limit: Annotated[int, Field(ge=1, le=40)] = 10,
-    cursor: Annotated[str | None, Field(max_length=120, description="next_cursor of the last answer")] = None,
+    cursor: Annotated[str | None, Field(max_length=120, description="next_cursor")] = None,
     *,
     lab: LabHandle,
 ) -> RunPage:

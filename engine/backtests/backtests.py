@@ -119,7 +119,7 @@ class Backtests:
         named = await self._strategies.resolve(strategy)
         compiled = compile_strategy(named.parsed, params)
         series = [Series(self._feed.name, category, symbol, "trade", interval) for symbol in symbols]
-        check_shareable(series, settings)
+        check_shareable(compiled, series, settings)
         range_ms = (start_ms, end_ms)
         try:
             async with asyncio.timeout(GATHERING_SECONDS):

@@ -31,6 +31,7 @@ from engine.core.candles import FloatColumn
 from engine.core.execution import Intrabar
 from engine.core.metrics import compute_metrics, daily_marks
 from engine.core.portfolio import (
+    ALONE,
     Leg,
     PortfolioResult,
     PortfolioSettings,
@@ -40,6 +41,7 @@ from engine.core.portfolio import (
     combined_simulation,
     correlation_table,
     daily_changes,
+    refuse_unmodelled,
     simulate_portfolio,
 )
 from engine.core.run_settings import RunSettings
@@ -83,21 +85,21 @@ class Part:
         return self.series.symbol
 
 
-def check_shareable(series: Sequence[Series], settings: RunSettings) -> None:
+def check_shareable(compiled: CompiledStrategy, series: Sequence[Series], settings: RunSettings) -> None:
     """Refuse, before anything is fetched, what shared capital does not model."""
-    alone = "or run the symbols one by one with symbol"
     if len({one.symbol for one in series}) < len(series):
         raise BadRequest("a symbol is named twice", fix="name each of symbols once")
     if series[0].category == "inverse":
         raise BadRequest(
             "inverse contracts settle each in its own coin, so their capital cannot be shared",
-            fix=f'set category "linear", {alone}',
+            fix=f'set category "linear", {ALONE}',
         )
-    if settings.intrabar == "magnify":
-        raise BadRequest(
-            'portfolio runs do not model intrabar "magnify"',
-            fix=f'set settings.intrabar "pessimistic" or "optimistic", {alone}',
-        )
+    refuse_unmodelled(
+        has_partial_targets=bool(compiled.partials),
+        max_entries=compiled.max_entries,
+        has_order=compiled.order is not None,
+        intrabar=settings.intrabar,
+    )
 
 
 def compute_portfolio(

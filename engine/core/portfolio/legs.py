@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine.core.candles import Candles
-from engine.core.execution import ExecutionSettings
+from engine.core.execution import ExecutionSettings, Intrabar
 from engine.core.market_detail import NO_DETAIL, MarketDetail
 from engine.core.signals import Signals
 from engine.errors import BadRequest, DataMissing
@@ -79,17 +79,27 @@ def check_legs(legs: Mapping[str, Leg]) -> None:
         )
 
 
-def _check_rules(symbol: str, leg: Leg) -> None:
-    signals, execution = leg.signals, leg.execution
+def refuse_unmodelled(*, has_partial_targets: bool, max_entries: int, has_order: bool, intrabar: Intrabar) -> None:
+    """Refuse what makes a trade depend on its size, or on more than its own bars."""
     refusals = (
-        (bool(signals.partial_targets), "partial take-profit levels", "leave them out of the strategy"),
-        (signals.max_entries > 1, "several entries a position", "set max_entries 1 in the strategy"),
-        (signals.order is not None, "resting entry orders", "let the strategy enter at the market"),
-        (execution.intrabar == "magnify", 'intrabar "magnify"', 'set settings.intrabar "pessimistic" or "optimistic"'),
+        (has_partial_targets, "partial take-profit levels", "leave them out of the strategy"),
+        (max_entries > 1, "several entries a position", "set max_entries 1 in the strategy"),
+        (has_order, "resting entry orders", "let the strategy enter at the market"),
+        (intrabar == "magnify", 'intrabar "magnify"', 'set settings.intrabar "pessimistic" or "optimistic"'),
     )
     for is_used, what, fix in refusals:
         if is_used:
             raise BadRequest(f"portfolio runs do not model {what}", fix=f"{fix}, {ALONE}")
+
+
+def _check_rules(symbol: str, leg: Leg) -> None:
+    signals, execution = leg.signals, leg.execution
+    refuse_unmodelled(
+        has_partial_targets=bool(signals.partial_targets),
+        max_entries=signals.max_entries,
+        has_order=signals.order is not None,
+        intrabar=execution.intrabar,
+    )
     tiers = execution.margin_tiers
     if tiers and (tiers[0].deduction or execution.leverage > tiers[0].max_leverage):
         raise BadRequest(
