@@ -113,9 +113,9 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"symbols": None, "symbol": "BTCUSDT"}, "max_positions"),
     ({"weights": "momentum"}, "inverse_volatility"),
     ({"settings": {"capital": 900_000_000, "leverage": 2}}, "maintenance tier"),
-    ({"strategy": {"partial_take_profits": [{"percent": 3, "share_percent": 50}]}}, "partial"),
+    ({"strategy": {"partial_take_profits": [{"percent": 3, "fraction": 0.5}]}}, "partial"),
     ({"strategy": {"max_entries": 2}}, "several entries"),
-    ({"strategy": {"entry_order": {"kind": "limit", "percent": 1, "max_bars": 3}}}, "resting"),
+    ({"strategy": {"entry_order": {"type": "limit", "percent": 1, "bars": 3}}}, "resting"),
 ]
 DOCUMENT = {"name": "mine", "long_entry": "crossover(close, sma(close, 20))", "long_exit": "close < sma(close, 20)"}
 

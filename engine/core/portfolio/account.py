@@ -35,7 +35,7 @@ from engine.core.simulation import SkipReason
 from engine.core.simulator import simulate
 from engine.core.times import iso_utc
 from engine.core.trades import ExitReason
-from engine.errors import BadRequest
+from engine.errors import BadRequest, LabError
 
 __all__ = ["MOST_SYMBOLS", "simulate_portfolio"]
 
@@ -153,8 +153,8 @@ class _Account:
             if book.held is not None and book.leaves(row, at_open=True):
                 self.leave(book, book.held, row)
         for index, book, row in trading:
-            if book.held is None and book.next_step() == step and (trade := book.next_trade()) is not None:
-                self.enter(index, book, row, trade)
+            if book.held is None and book.next_step() == step:
+                self.enter(index, book, row)
         self.pay_funding(self.paid_inside, step)
         for _, book, row in trading:
             if book.held is not None and book.leaves(row, at_open=False):
@@ -164,22 +164,26 @@ class _Account:
     def pay_funding(self, per_unit: FloatColumn | None, step: int) -> None:
         if per_unit is not None:
             for index, book in enumerate(self.books):
-                self.wallet -= book.pay(float(per_unit[index, step]))
+                if book.held is not None:
+                    self.wallet -= book.pay(float(per_unit[index, step]))
 
-    def enter(self, index: int, book: Book, row: int, trade: Planned) -> None:
+    def enter(self, index: int, book: Book, row: int) -> None:
         equity, used = self.equity(), sum(other.notional() for other in self.books)
         if equity <= 0:
-            book.refuse(trade, SkipReason.RUINED.name.lower())
+            book.refuse(row, SkipReason.RUINED.name.lower())
             return
         if sum(other.held is not None for other in self.books) >= (self.settings.max_positions or MOST_SYMBOLS):
-            book.refuse(trade, NO_FREE_SLOT)
+            book.refuse(row, NO_FREE_SLOT)
             return
+        trade = book.next_trade()
+        if trade is None or trade.entry_bar != row:
+            raise LabError(f"{book.symbol} has no trade planned at bar {row}", fix="please report the run's inputs")
         weight = self.weight(index, row)
         execution = book.leg.execution
         quantity, refusal, capped = find_quantity(trade.entry, equity, used, weight, trade.risk, execution)
         book.capped += capped
         if refusal is not None:
-            book.refuse(trade, refusal)
+            book.refuse(row, refusal)
             return
         notional = notional_value(quantity, trade.entry, inverse=book.inverse)
         _check_tier(book, trade, notional)

@@ -63,8 +63,9 @@ class Holding:
 class Book:
     """What a symbol is going to do, holds and has done.
 
-    Prices and bars of a trade do not depend on its size, so the symbol is simulated alone with one unit. What follows an
-    entry that was refused is planned anew, flat, in windows that grow until they hold the next trade whole.
+    Prices and bars of a trade do not depend on its size, so the symbol is simulated alone with one unit. After an entry
+    that was refused the symbol is flat, and its next entry follows its next decision; from the one that is taken on it is
+    planned anew, in windows that grow until they hold the next trade whole.
     """
 
     def __init__(self, symbol: str, leg: Leg, steps: NDArray[np.int64], run: Execution) -> None:
@@ -80,11 +81,17 @@ class Book:
         self._step: int | None = None
         self._run = run
         self._unit = _one_unit(leg.execution)
+        self._decided = _entries_from_flat(leg)
+        # The row from which the symbol is flat and not planned yet.
+        self._flat_from: int | None = None
         self._plan_from(0, len(leg.candles))
 
     def next_trade(self) -> Planned | None:
         """Return the trade planned next, None when there is none left."""
         count = len(self.leg.candles)
+        if self._flat_from is not None:
+            decided = self._next_decision(self._flat_from)
+            self._plan_from(decided if decided >= 0 else count - 1, FEW_BARS)
         while self._end < count:
             is_left = self._next < len(self._plan)
             if is_left and self._plan.exit_reason[self._next] != ExitReason.END_OF_DATA:
@@ -97,10 +104,22 @@ class Book:
     def next_step(self) -> int:
         """Return the step of the next entry or exit, `NEVER` when there is none."""
         if self._step is None:
-            trade = self.next_trade() if self.held is None else None
-            row = self.held.plan.exit_bar if self.held else trade.entry_bar if trade else -1
+            row = self._next_row()
             self._step = int(self.steps[row]) if row >= 0 else NEVER
         return self._step
+
+    def _next_row(self) -> int:
+        if self.held is not None:
+            return self.held.plan.exit_bar
+        if self._flat_from is not None:
+            decided = self._next_decision(self._flat_from)
+            return decided + 1 if decided >= 0 else -1
+        trade = self.next_trade()
+        return -1 if trade is None else trade.entry_bar
+
+    def _next_decision(self, row: int) -> int:
+        place = int(np.searchsorted(self._decided, row))
+        return int(self._decided[place]) if place < len(self._decided) else -1
 
     def enter(self, trade: Planned, quantity: float, fee: float) -> None:
         """Take the planned trade."""
@@ -109,10 +128,10 @@ class Book:
         self._next += 1
         self._step = None
 
-    def refuse(self, trade: Planned, reason: str) -> None:
-        """Stay flat until the next entry signal."""
+    def refuse(self, row: int, reason: str) -> None:
+        """Stay flat at the open of a bar, until the next entry signal."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
-        self._plan_from(trade.signal_bar + 1, FEW_BARS)
+        self._flat_from = row
         self._step = None
 
     def pay(self, per_unit: float) -> float:
@@ -164,7 +183,7 @@ class Book:
         self.held = None
         self._step = None
         if not is_planned:
-            self._plan_from(row, FEW_BARS)
+            self._flat_from = row
         return gross - fee
 
     def trades(self) -> Trades:
@@ -183,7 +202,7 @@ class Book:
 
     def _plan_from(self, row: int, span: int) -> None:
         leg, count = self.leg, len(self.leg.candles)
-        self._shift, self._span, self._next = row, span, 0
+        self._shift, self._span, self._next, self._flat_from = row, span, 0, None
         self._end = min(row + span, count)
         rows = slice(row, self._end)
         candles, signals = leg.candles.take(rows), _rows_of(leg.signals, rows, count)
@@ -221,6 +240,17 @@ def _one_unit(settings: ExecutionSettings) -> ExecutionSettings:
         round_to_lot=False, min_quantity=0.0, min_notional=0.0, max_quantity=0.0,
         margin_tiers=tuple(replace(tier, limit_value=_ENDLESS) for tier in settings.margin_tiers[:1]),
     )  # fmt: skip
+
+
+def _entries_from_flat(leg: Leg) -> NDArray[np.int64]:
+    """Return the rows whose close decides to enter, whatever came before, while nothing is held."""
+    signals, execution = leg.signals, leg.execution
+    long = signals.long_entry & ~signals.short_entry & ~signals.long_exit
+    short = signals.short_entry & ~signals.long_entry & ~signals.short_exit
+    decided = (long & execution.allow_long) | (short & execution.allow_short)
+    if signals.session is not None:
+        decided[:-1] &= signals.session[1:]
+    return np.flatnonzero(decided[:-1])
 
 
 def _rows_of(signals: Signals, rows: slice, count: int) -> Signals:
