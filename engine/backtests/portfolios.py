@@ -56,7 +56,7 @@ from engine.history import LoadedCandles
 from engine.run_inputs import RunInputs
 
 # Symbols times bars: the account keeps a few columns of that size.
-MOST_CELLS = 4_000_000
+MOST_CELLS = 2_000_000
 FEWEST_RETURNS = 3
 # Entries that a symbol alone might have made.
 _REFUSALS = ("no_free_slot", "insufficient_margin")
