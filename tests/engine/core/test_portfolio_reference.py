@@ -101,7 +101,7 @@ def lone_legs(draw: st.DrawFn) -> Leg:
 
 
 @given(lone_legs())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_one_symbol_is_the_run_alone_bit_for_bit(leg: Leg) -> None:
     alone = simulate(leg.candles, leg.signals, leg.execution, leg.detail)
     found = simulate_portfolio({"A": leg}, PortfolioSettings(capital=leg.execution.capital))
