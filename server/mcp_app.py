@@ -116,8 +116,11 @@ def lean_nulls(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema with what the model need not read left out.
 
     `anyOf [X, null], default null` of an optional argument becomes plain X: leaving it out is null. The default of an
-    argument that is an object repeats the defaults of its fields and goes.
+    argument that is an object repeats the defaults of its fields and goes; so does the description of a definition, as
+    every argument that refers to it has its own.
     """
+    for definition in schema.get("$defs", {}).values():
+        definition.pop("description", None)
     for parent in (schema, *schema.get("$defs", {}).values()):
         for name, part in parent.get("properties", {}).items():
             parent["properties"][name] = _lean_argument(part)

@@ -20,6 +20,7 @@ from tools.catalog import all_tools
 SYMBOL = {"symbol": "BTCUSDT"}
 RANGE = {"start": "2024-01-01", "end": "2024-01-08"}
 BACKTEST = {"strategy": "ema_cross", "interval": "15", **SYMBOL, **RANGE}
+PORTFOLIO = {"strategy": "ema_cross", "interval": "240", "symbols": ["BTCUSDT", "ETHUSDT"], "max_positions": 1, **RANGE}
 DOCUMENT = {"name": "my_cross", "long_entry": "crossover(close, sma(close, 20))", "stop_loss": {"percent": 2}}
 RUN, JOB = "run_000000000000", "job_000000000000"
 
@@ -66,9 +67,14 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         "bad_expression",
         "close",
     ),
-    "run_backtest": (BACKTEST, BACKTEST | {"params": {"fst": 10}}, "bad_request", "fast"),
-    "list_runs": ({}, {"sort": "luck"}, "bad_request", "sharpe"),
-    "get_run": ({"equity_points": 5}, {"run_id": RUN}, "not_found", "run_"),
+    "run_backtest": (PORTFOLIO, BACKTEST | {"params": {"fst": 10}}, "bad_request", "fast"),
+    "list_runs": ({"symbol": "ethusdt"}, {"sort": "luck"}, "bad_request", "sharpe"),
+    "get_run": (
+        {"equity_points": 5, "blocks": ["months", "sides", "tradingview"]},
+        {"run_id": RUN, "blocks": ["weeks"]},
+        "bad_request",
+        "drawdowns",
+    ),
     "get_trades": ({"limit": 3}, {"run_id": "run_1"}, "bad_request", "run_id"),
     "reproduce_run": ({}, {"run_id": RUN}, "not_found", "run_"),
     "show_chart": ({}, {"run_id": RUN, "start": "2024-01-01"}, "bad_request", "end"),
