@@ -46,23 +46,9 @@ class Sleep:
         return {"said": request["says"]}
 
     async def is_still_valid(self, request: Document, result: Document) -> bool:
-        """Make every call a job of its own."""
+        """Tell that a sleep never stands for another one."""
+        del request, result
         return False
-
-
-class Sleepers:
-    """Starts the jobs on the lab of the server, in a runner of their own with room for many."""
-
-    def __init__(self) -> None:
-        self._jobs: Jobs | None = None
-
-    async def start(self, context: Context, *, seconds: float, says: str, fails: bool = False) -> str:
-        """Start a job and return its id."""
-        if self._jobs is None:
-            lab = await current_lab(context)
-            self._jobs = Jobs(lab.store, lab.clock, {"conformance": Sleep()}, at_once=_AT_ONCE)
-        request = {"seconds": seconds, "says": says, "fails": fails, "call": secrets.token_hex(8)}
-        return (await self._jobs.submit("conformance", request)).id
 
 
 @dataclass(slots=True)
@@ -86,8 +72,9 @@ class AskingTasks:
 
     def fail(self) -> str:
         """Start a task that ends with a protocol error."""
-        error = {"code": INTERNAL_ERROR, "message": "raised on purpose"}
-        return self._add(Asking(replace(_new_task(error["message"]), status="failed", error=error), {}))
+        said = "raised on purpose"
+        error = {"code": INTERNAL_ERROR, "message": said}
+        return self._add(Asking(replace(_new_task(said), status="failed", error=error), {}))
 
     def _add(self, asking: Asking) -> str:
         self._tasks[asking.task.id] = asking
@@ -126,8 +113,82 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-SLEEPERS: Final = Sleepers()
-ASKING_TASKS: Final = AskingTasks()
+class TaskFixtures:
+    """The tools the suite calls, each set with tasks of its own."""
+
+    def __init__(self) -> None:
+        self.asking = AskingTasks()
+        self._jobs: Jobs | None = None
+
+    @property
+    def task_functions(self) -> tuple[Callable[..., Any], ...]:
+        """Return the tools that answer with a task."""
+        return (
+            self.slow_compute,
+            self.failing_job,
+            self.protocol_error_job,
+            self.confirm_delete,
+            self.multi_input,
+            self.test_tool_with_task,
+        )
+
+    def tools(self) -> list[Tool]:
+        """Return all fixture tools."""
+        return [Tool.from_function(function, structured_output=False) for function in (greet, *self.task_functions)]
+
+    def task_tool_names(self) -> list[str]:
+        """Return the names of the tools that answer with a task."""
+        return [function.__name__ for function in self.task_functions]
+
+    async def slow_compute(self, context: Context, seconds: float = 1, label: str = "") -> CallToolResult:
+        """Take some seconds; clients without tasks wait for the answer."""
+        says = f"{label} took {seconds} s"
+        if declares_tasks(context.request_context):
+            return await self._sleep(context, seconds, says)
+        await asyncio.sleep(seconds)
+        return answer(text(says))
+
+    async def failing_job(self, context: Context) -> CallToolResult:
+        """Fail as a tool fails, after a second; needs a client with tasks."""
+        _must_declare(context)
+        return await self._sleep(context, 1, "", fails=True)
+
+    async def protocol_error_job(self, context: Context) -> CallToolResult:
+        """Fail as the protocol fails; needs a client with tasks."""
+        _must_declare(context)
+        return _handle(self.asking.fail())
+
+    async def confirm_delete(self, context: Context, filename: str) -> CallToolResult:
+        """Ask one question while the task runs."""
+        _must_declare(context)
+        return _handle(self.asking.ask({"confirm": _question(f"Delete {filename}?", confirm=bool)}))
+
+    async def multi_input(self, context: Context) -> CallToolResult:
+        """Ask two questions at once while the task runs."""
+        _must_declare(context)
+        questions = {"name": _question("Your name?", name=str), "sure": _question("Sure?", confirm=bool)}
+        return _handle(self.asking.ask(questions))
+
+    async def test_tool_with_task(self, context: Context) -> CallToolResult | InputRequiredResult:
+        """Ask before the task begins, then greet from it."""
+        _must_declare(context)
+        name = given(context, "user_name", "name")
+        if not isinstance(name, str):
+            return asks({"user_name": form("What is your name?", name=str)})
+        return await self._sleep(context, 0, f"Hello, {name}!")
+
+    async def _sleep(self, context: Context, seconds: float, says: str, *, fails: bool = False) -> CallToolResult:
+        """Start a durable job in a runner of our own, which has room for many."""
+        if self._jobs is None:
+            lab = await current_lab(context)
+            self._jobs = Jobs(lab.store, lab.clock, {"conformance": Sleep()}, at_once=_AT_ONCE)
+        request = {"seconds": seconds, "says": says, "fails": fails, "call": secrets.token_hex(8)}
+        return _handle((await self._jobs.submit("conformance", request)).id)
+
+
+async def greet(name: str) -> CallToolResult:
+    """Greet at once."""
+    return answer(text(f"Hello, {name}!"))
 
 
 def _handle(task_id: str) -> CallToolResult:
@@ -138,66 +199,5 @@ def _must_declare(context: Context) -> None:
     require_client_extension(context.request_context, TASKS)
 
 
-async def greet(name: str) -> CallToolResult:
-    """Greet at once."""
-    return answer(text(f"Hello, {name}!"))
-
-
-async def slow_compute(context: Context, seconds: float = 1, label: str = "") -> CallToolResult:
-    """Take some seconds; clients without tasks wait for the answer."""
-    says = f"{label} took {seconds} s"
-    if declares_tasks(context.request_context):
-        return _handle(await SLEEPERS.start(context, seconds=seconds, says=says))
-    await asyncio.sleep(seconds)
-    return answer(text(says))
-
-
-async def failing_job(context: Context) -> CallToolResult:
-    """Fail as a tool fails, after a second; needs a client with tasks."""
-    _must_declare(context)
-    return _handle(await SLEEPERS.start(context, seconds=1, says="", fails=True))
-
-
-async def protocol_error_job(context: Context) -> CallToolResult:
-    """Fail as the protocol fails; needs a client with tasks."""
-    _must_declare(context)
-    return _handle(ASKING_TASKS.fail())
-
-
-async def confirm_delete(context: Context, filename: str) -> CallToolResult:
-    """Ask one question while the task runs."""
-    _must_declare(context)
-    return _handle(ASKING_TASKS.ask({"confirm": _question(f"Delete {filename}?", confirm=bool)}))
-
-
-async def multi_input(context: Context) -> CallToolResult:
-    """Ask two questions at once while the task runs."""
-    _must_declare(context)
-    return _handle(
-        ASKING_TASKS.ask({"name": _question("Your name?", name=str), "sure": _question("Sure?", confirm=bool)})
-    )
-
-
-async def test_tool_with_task(context: Context) -> CallToolResult | InputRequiredResult:
-    """Ask before the task begins, then greet from it."""
-    _must_declare(context)
-    name = given(context, "user_name", "name")
-    if not isinstance(name, str):
-        return asks({"user_name": form("What is your name?", name=str)})
-    return _handle(await SLEEPERS.start(context, seconds=0, says=f"Hello, {name}!"))
-
-
 def _question(message: str, **fields: type) -> dict[str, Any]:
     return form(message, **fields).model_dump(by_alias=True, mode="json", exclude_none=True)
-
-
-_TASK_FUNCTIONS: Final[tuple[Callable[..., Any], ...]] = (
-    slow_compute,
-    failing_job,
-    protocol_error_job,
-    confirm_delete,
-    multi_input,
-    test_tool_with_task,
-)
-TASK_TOOL_NAMES: Final = [function.__name__ for function in _TASK_FUNCTIONS]
-TASK_TOOLS: Final = [Tool.from_function(function, structured_output=False) for function in (greet, *_TASK_FUNCTIONS)]
