@@ -93,6 +93,8 @@ def _given_up(job: JobView) -> dict[str, Any]:
 
 
 def _message(state: JobState) -> str:
+    if state.error is not None:
+        return f"{state.kind} {state.state}: {state.error.get('message')}"
     said = [state.message or f"{state.kind} {state.state}"]
     if state.total:
         said.append(f"{state.done} of {state.total}")
