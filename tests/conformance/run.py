@@ -221,14 +221,19 @@ def task_row(node: Node, address: str, name: str, work: Path) -> Row:
     return Row(f"  {name}", f"{passed} of {checks} checks" + ("" if ok else f", see {output}"), ok)
 
 
+def inspect(node: Node, era: str, work: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the Inspector's command line against the server that users start; it hands on none of our environment."""
+    script = node.script("inspector", "mcp-inspector")
+    command = [sys.executable, "-m", "server", "serve", "--feed", "simulated", "-e", f"BST_HOME={work / 'home'}"]
+    return node.run(script, "--cli", *command, *options, "--protocol-era", era, cwd=work)
+
+
 def inspector_row(node: Node, era: str, method: str, work: Path, *more: str) -> Row:
     """Run one Inspector call against the server that users start, over stdio; any finding fails."""
-    script = node.script("inspector", "mcp-inspector")
-    command = [sys.executable, "-m", "server", "serve"]
-    options = ["--method", method, *more, "--format", "json", "--protocol-era", era]
+    options = ["--method", method, *more, "--format", "json"]
     if method == "tools/list":
         options.append("--strict")  # the schema lint; the Inspector takes it with this method only
-    done = node.run(script, "--cli", *command, *options, cwd=work)
+    done = inspect(node, era, work, *options)
     findings = [line for line in done.stderr.splitlines() if line.startswith(("Warning:", "Error:"))]
     ok = done.returncode == 0 and not findings
     said = "clean" if ok else f"exit {done.returncode}; {'; '.join(findings) or done.stderr[-300:]}"
@@ -243,6 +248,24 @@ def inspector_rows(node: Node, work: Path) -> list[Row]:
     return rows
 
 
+def inspector_task_row(node: Node, era: str, state: str, work: Path) -> Row:
+    """Start a job through the Inspector: of this revision it declares tasks and waits for the end, before it does not."""
+    arguments = {
+        "symbol": "BTCUSDT",
+        "interval": "60",
+        "start": "2024-01-01",
+        "end": "2024-01-03",
+        "recheck_gaps": True,
+    }
+    call = ("--method", "tools/call", "--tool-name", "start_backfill", "--tool-args-json", json.dumps(arguments))
+    done = inspect(node, era, work, *call, "--format", "json")
+    try:
+        told = json.loads(done.stdout)["result"]["structuredContent"]
+    except (ValueError, KeyError):
+        return Row(f"inspector {era} start_backfill", f"exit {done.returncode}; {done.stderr[-300:]}", False)
+    return Row(f"inspector {era} start_backfill", f"job {told['state']}", told["state"] == state)
+
+
 def main() -> int:
     """Install, run everything, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -255,6 +278,7 @@ def main() -> int:
         rows = [row for revision in REQUIRED for row in suite_rows(node, address, revision, work)]
         rows += task_rows(node, address, work)
     rows += inspector_rows(node, work)
+    rows += [inspector_task_row(node, era, state, work) for era, state in (("legacy", "queued"), ("modern", "done"))]
     for row in rows:
         sys.stdout.write(f"{MARKS[row.ok]} {row.check:<64} {row.outcome}\n")
     failed = [row for row in rows if row.ok is False]
