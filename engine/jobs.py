@@ -184,9 +184,10 @@ class Jobs:
         return resumed
 
     async def resume(self, job_id: str) -> JobView:
-        """Return a job as it stands; one that nobody runs any more goes on."""
+        """Return a job as it stands; one whose runner set it aside or vanished goes on."""
         record = await self._store.job(job_id)
-        if record.state not in _FINAL_STATES and not self._closing and await self._is_left_behind(record):
+        began = record.state in {"running", "interrupted"}
+        if began and not self._closing and await self._is_left_behind(record):
             self._start(job_id)
         return _view(record)
 

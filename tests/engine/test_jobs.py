@@ -203,7 +203,9 @@ async def test_unknown_kinds_and_jobs_are_named(jobs):
         await jobs.view("job_0")
 
 
-async def test_asking_for_a_job_that_nobody_runs_makes_it_go_on_and_leaves_others_as_they_are(store, body):
+async def test_asking_for_a_job_that_was_set_aside_makes_it_go_on_and_leaves_the_waiting_ones_to_their_turn(
+    store, body
+):
     earlier = Jobs(store, RealClock(), {"count": body}, at_once=1)
     job = await earlier.submit("count", {"size": 1})
     other = await earlier.submit("count", {"size": 2})
@@ -215,7 +217,8 @@ async def test_asking_for_a_job_that_nobody_runs_makes_it_go_on_and_leaves_other
     assert (await jobs.wait(job.id, 60)).state == "done"
     assert (await jobs.resume(job.id)).state == "done"
     assert not jobs.runs_here(job.id)
-    assert (await store.job(other.id)).state == "queued"
+    assert (await jobs.resume(other.id)).state == "queued"
+    assert not jobs.runs_here(other.id)
     with pytest.raises(NotFound):
         await jobs.resume("job_000000000000")
     await jobs.close()

@@ -26,6 +26,7 @@ from engine.store.store import Store
 from server.mcp_app import create_server, to_sdk_tool
 from server.settings import Settings
 from tools.catalog import all_tools
+from tools.jobs import JobResult
 
 ROOT = Path(__file__).parent.parent.parent
 TASKS = "io.modelcontextprotocol/tasks"
@@ -137,7 +138,7 @@ def http_server(home: Path) -> Generator[tuple[str, subprocess.Popen[str]]]:
         yield found.group(), process
     finally:
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -277,7 +278,7 @@ def test_the_result_of_every_task_tool_fits_the_tools_own_schema():
     assert tools
     for tool in tools:
         schema = to_sdk_tool(tool).fn_metadata.output_schema
-        assert {"job_id", "state"} <= set(schema["required"]) <= {"job_id", "state", "next"}, tool.name
+        assert {"job_id", "state"} <= set(schema["required"]) <= {"next", *JobResult.model_fields}, tool.name
         assert tool.effect == "writes", tool.name
 
 
@@ -400,7 +401,7 @@ async def test_a_task_outlives_a_server_that_was_killed(tmp_path: Path):
             handle = await call(client, **MIDDLING)
             before = await poll(client, handle.task_id, has_begun)
             process.kill()
-            await asyncio.to_thread(process.wait, 60)
+            await asyncio.to_thread(process.wait, LIMIT_S)
     assert before["status"] == "working"
     with http_server(tmp_path) as (url, _):
         async with over_http(url, TasksOfClient()) as client:
@@ -426,5 +427,5 @@ def test_the_routing_header_must_name_the_task(url: str):
         ({"Mcp-Name": "job_111111111111"}, 400, -32020),
         ({"Mcp-Name": "job_000000000000"}, 400, -32602),
     ):
-        answer = httpx2.post(url, json=body, headers={**headers, **name}, timeout=60)
+        answer = httpx2.post(url, json=body, headers={**headers, **name}, timeout=LIMIT_S)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
