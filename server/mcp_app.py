@@ -22,6 +22,9 @@ from server.lifespan import LabKeeper, lab_lifespan
 from server.prompts import add_prompts
 from server.resources import add_resources
 from server.result_policy import MAX_CHARACTERS, ResultPolicy, error_result
+from server.tasks.extension import TasksExtension
+from server.tasks.job_tasks import JobTasks
+from server.tasks.task import TaskSource
 from tools.catalog import Selection, select
 from tools.declare import ToolDef
 from tools.progress import PacedProgress
@@ -172,15 +175,17 @@ def build_server(
     lifespan: Callable[[MCPServer[Any]], AbstractAsyncContextManager[Any]],
     more_tools: Sequence[Tool] = (),
     most_characters: int | None = MAX_CHARACTERS,
+    tasks: TasksExtension | None = None,
 ) -> LabServer:
     """Return a server that offers these tools under the result policy; `more_tools` come with the SDK's own shape.
 
     Answers longer than `most_characters` are shortened; None lifts the cap, for readers that are no models.
     """
     sdk_tools = [*(to_sdk_tool(tool) for tool in tools), *more_tools]
+    policy = ResultPolicy({tool.name: tool for tool in sdk_tools}, most_characters)
     hour = CacheHint(ttl_ms=3_600_000, scope="public")
     with _without_rich():
-        return LabServer(
+        server = LabServer(
             "bybit-strategy-tester",
             title="Bybit Strategy Tester",
             description="Honest strategy research on Bybit markets",
@@ -188,7 +193,7 @@ def build_server(
             version=version,
             tools=sdk_tools,
             lifespan=lifespan,
-            extensions=[ResultPolicy({tool.name: tool for tool in sdk_tools}, most_characters)],
+            extensions=[policy] if tasks is None else [policy, tasks],
             cache_hints={
                 "server/discover": hour,
                 "tools/list": hour,
@@ -198,20 +203,31 @@ def build_server(
             },
             log_level="WARNING",
         )
+    if tasks is not None:
+        server.watch_tasks(tasks)
+    return server
 
 
 def create_server(
-    settings: Settings, more_tools: Sequence[Tool] = (), most_characters: int | None = MAX_CHARACTERS
+    settings: Settings,
+    more_tools: Sequence[Tool] = (),
+    most_characters: int | None = MAX_CHARACTERS,
+    *,
+    more_task_tools: Sequence[str] = (),
+    more_tasks: Sequence[TaskSource] = (),
 ) -> LabServer:
     """Return the server these settings describe; nothing heavy is imported and nothing is opened yet."""
     selection = Selection(settings.toolsets, settings.tools, settings.exclude_tools, settings.read_only)
     keeper = LabKeeper(settings)
+    tools = select(selection)
+    task_tools = [*(tool.name for tool in tools if tool.task), *more_task_tools]
     server = build_server(
-        select(selection),
+        tools,
         version=version("bybit-strategy-tester"),
         lifespan=lab_lifespan(keeper),
         more_tools=more_tools,
         most_characters=most_characters,
+        tasks=TasksExtension(task_tools, [*more_tasks, JobTasks(keeper)]) if task_tools else None,
     )
     server.keeper = keeper
     add_prompts(server)
