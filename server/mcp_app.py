@@ -95,12 +95,25 @@ def to_sdk_tool(tool: ToolDef) -> Tool:
     sdk_tool.parameters = lean_nulls(strip_titles(strict.model_json_schema(by_alias=True)))
     sdk_tool.fn_metadata = StrictMetadata(
         arg_model=strict,
-        output_schema=name_cells(strip_titles(metadata.output_schema)) if metadata.output_schema else None,
+        output_schema=or_error(name_cells(strip_titles(metadata.output_schema))) if metadata.output_schema else None,
         output_model=metadata.output_model,
         wrap_output=metadata.wrap_output,
         parameters=sdk_tool.parameters,
     )
     return sdk_tool
+
+
+def or_error(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a result that may be an error object instead.
+
+    Clients built on the first TypeScript SDK check structured content against this schema also when `isError` is set, and
+    show their own complaint instead of our `fix` where it does not fit.
+    """
+    required = schema.get("required")
+    if not required:
+        return schema
+    kept = {key: part for key, part in schema.items() if key != "required"}
+    return kept | {"anyOf": [{"required": required}, {"required": ["code", "message", "fix"]}]}
 
 
 def name_cells(schema: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from jsonschema import validate
 from mcp import Client, StdioServerParameters
 
 from tools.catalog import all_tools
@@ -163,6 +164,12 @@ def completed(client: Caller, tool: str, arguments: dict[str, Any], folder: Path
     return arguments
 
 
+def output_schema(tool: str) -> dict[str, Any]:
+    """Return what the tool says its structured content looks like."""
+    text = (Path(__file__).parent / "schemas" / f"{tool}.json").read_text(encoding="utf-8")
+    return json.loads(text)["outputSchema"]
+
+
 def test_the_table_knows_every_tool() -> None:
     assert set(CALLS) == {tool.name for tool in all_tools()}
 
@@ -171,6 +178,7 @@ def test_the_table_knows_every_tool() -> None:
 def test_a_right_call_is_answered(client: Caller, tool: str, tmp_path: Path) -> None:
     failed, result = client.call(tool, completed(client, tool, CALLS[tool][0], tmp_path))
     assert not failed, result
+    validate(result, output_schema(tool))
 
 
 @pytest.mark.parametrize("tool", CALLS)
@@ -181,3 +189,5 @@ def test_a_wrong_call_names_what_to_change(client: Caller, tool: str) -> None:
     assert error["code"] == code, error
     assert named in error["message"] + error["fix"], error
     assert error["fix"]
+    # Clients of the first TypeScript SDK check errors against the schema of results too.
+    validate(error, output_schema(tool))
