@@ -72,12 +72,19 @@ def over_valid_together(
     rows = len(columns[0])
     whole = all(_whole(column) for column in columns)
     present = slice(0, rows) if whole else _present(columns)
-    inputs = [np.ascontiguousarray(column[present]) for column in columns]
+    inputs = [readable(column[present]) for column in columns]
     outputs = [np.empty(len(inputs[0]) if which in chosen else 0) for which in range(count)]
     run(*outputs, *inputs, *constants)
     if whole:
         return tuple(outputs[which] for which in chosen)
     return tuple(_spread(outputs[which], present, rows) for which in chosen)
+
+
+def readable(column: FloatColumn) -> FloatColumn:
+    """Return a contiguous read-only view: to the compiler a column that can be written is another kind of argument."""
+    view = np.ascontiguousarray(column).view()
+    view.flags.writeable = False
+    return view
 
 
 # Kernels that write more than one column.
