@@ -1,5 +1,8 @@
 """The bar loop, compiled: the execution rules of `engine.core.simulator` over plain arrays."""
 
+# Loops choose between two floats by a comparison: min() and max() look for NaN first and are not vectorised.
+# ruff: noqa: FURB136
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -205,7 +208,14 @@ def _extremes(
 
 @_part_over_finite
 def _mark(
-    equity: FloatColumn, close: FloatColumn, bar: int, end: int, wallet: float, units: float, entry: float, inverse: bool
+    equity: FloatColumn,
+    close: FloatColumn,
+    bar: int,
+    end: int,
+    wallet: float,
+    units: float,
+    entry: float,
+    inverse: bool,
 ) -> float:
     """Mark a position at the close of some bars and return the lowest mark."""
     marks = equity[bar:end]
@@ -452,7 +462,9 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
         until = bars - 1
         if rules.max_bars > 0:
             until = min(until, entry_bar + rules.max_bars)
-        until = _quiet_until(decisions, first, until, SHORT_ENTRY | LONG_EXIT if side > 0.0 else LONG_ENTRY | SHORT_EXIT)
+        until = _quiet_until(
+            decisions, first, until, SHORT_ENTRY | LONG_EXIT if side > 0.0 else LONG_ENTRY | SHORT_EXIT
+        )
         units = side * quantity
         if not (trails or breaks_even) and np.isinf(stop) and np.isinf(target):
             if first < until and _mark(equity, close, first, until, wallet, units, entry_price, rules.inverse) > 0.0:
