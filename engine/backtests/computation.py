@@ -196,7 +196,10 @@ def _size(chosen: Size | None, own: CompiledSize | None) -> tuple[str, float]:
 def _extremes(
     simulation: Simulation, candles: Candles, signals: Signals, execution: ExecutionSettings, inputs: RunInputs
 ) -> dict[str, Any]:
-    worst, best = simulate_extremes(candles, signals, execution, inputs.detail)
+    worst = best = simulation
+    # Without an ambiguous bar every reading of the bars is this one.
+    if simulation.ambiguous_bars:
+        worst, best = simulate_extremes(candles, signals, execution, inputs.detail)
     return {
         "ambiguous_bars": simulation.ambiguous_bars,
         "decided_bars": simulation.decided_bars,
