@@ -162,6 +162,15 @@ def _close_trade(  # noqa: PLR0913 - a compiled function takes its state as argu
     return gross - fee
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def are_prices(column: FloatColumn) -> bool:
+    """Say whether every value is above zero and finite."""
+    found = True
+    for row in range(len(column)):
+        found &= (column[row] > 0.0) & (column[row] < np.inf)
+    return found
+
+
 @part_of_loop
 def _moved_stop(  # noqa: PLR0913 - a compiled function takes its state as arguments
     rules: KernelRules, side: float, entry: float, best: float, stop: float, reason: int, breaks_even: bool,
