@@ -47,7 +47,7 @@ def telling_kernel(function: Callable[P, bool]) -> Callable[P, bool]:
     return call
 
 
-def over_valid(run: Callable[..., None], columns: tuple[FloatColumn, ...], *constants: Any) -> FloatColumn:
+def over_valid(run: Callable[..., bool | None], columns: tuple[FloatColumn, ...], *constants: Any) -> FloatColumn:
     """Run a kernel over the bars where every input is a number; the other bars are NaN and do not exist for it.
 
     Parameters
@@ -71,7 +71,7 @@ def over_valid(run: Callable[..., None], columns: tuple[FloatColumn, ...], *cons
 
 
 def over_valid_together(
-    run: Callable[..., None], columns: tuple[FloatColumn, ...], wanted: tuple[int, ...] | None, *constants: Any
+    run: Callable[..., bool | None], columns: tuple[FloatColumn, ...], wanted: tuple[int, ...] | None, *constants: Any
 ) -> tuple[FloatColumn, ...]:
     """Do as `over_valid` does with a kernel that writes several columns, and return the wanted ones.
 
