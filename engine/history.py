@@ -116,15 +116,13 @@ class History:
             end_ms = withheld.last_open_ms(series.interval)
             if start_ms >= end_ms:
                 raise withheld.refusal(f"the range from {iso_utc(start_ms)} of {series}")
-        missing = await self._store.missing(series, start_ms, end_ms)
+        stored = await self._store.stored_range(series, start_ms, end_ms, only_whole=True)
         fetched = 0
-        if missing:
-            fetched = await self._fetch(series, start_ms, end_ms, missing, report)
-        candles = await self._store.read_candles(series, start_ms, end_ms)
-        sources = await self._store.sources(series, start_ms, end_ms)
-        gaps = await self._store.gaps(series, start_ms, end_ms)
-        spans = tuple((max(gap.start_ms, start_ms), min(gap.end_ms, end_ms)) for gap in gaps)
-        return LoadedCandles(candles, "+".join(sorted(sources)), spans, fetched, withheld)
+        if stored.missing:
+            fetched = await self._fetch(series, start_ms, end_ms, stored.missing, report)
+            stored = await self._store.stored_range(series, start_ms, end_ms, only_whole=False)
+        spans = tuple((max(gap.start_ms, start_ms), min(gap.end_ms, end_ms)) for gap in stored.gaps)
+        return LoadedCandles(stored.candles, "+".join(sorted(stored.sources)), spans, fetched, withheld)
 
     async def withheld(self, series: Series, end_ms: int) -> Withheld | None:
         """Return the seal that cuts a range ending here; None when all of it may be seen."""

@@ -159,7 +159,7 @@ class RunStore(Database):
         """
         wanted: list[ColumnElement[bool]] = []
         wanted += [] if strategy is None else [RUNS.c.strategy == strategy]
-        wanted += [] if symbol is None else [RUNS.c.symbol == symbol]
+        wanted += [] if symbol is None else [_trades_symbol(symbol)]
         key = _sort_key(sort, descending=descending)
         after = [] if cursor is None else [_after(key, cursor, descending=descending)]
         order = (key.desc(), RUNS.c.id.desc()) if descending else (key.asc(), RUNS.c.id.asc())
@@ -249,6 +249,12 @@ async def _is_withheld(connection: AsyncConnection) -> ColumnElement[bool]:
             if seal.underlying in await underlyings_of(connection, seal.feed, category, symbol):
                 hidden.append(and_(late, RUNS.c.category == category, RUNS.c.symbol == symbol))
     return or_(*hidden)
+
+
+def _trades_symbol(symbol: str) -> ColumnElement[bool]:
+    """Match runs of the symbol alone, and those that name it among others, joined by commas."""
+    among = (literal(",") + RUNS.c.symbol + ",").contains(f",{symbol},", autoescape=True)
+    return or_(RUNS.c.symbol == symbol, among)
 
 
 async def _metrics(connection: AsyncConnection, run_ids: list[str]) -> dict[str, dict[str, float | None]]:

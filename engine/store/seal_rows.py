@@ -39,11 +39,14 @@ async def active_seals(connection: AsyncConnection, feed: str | None = None) -> 
 
 
 async def underlyings_of(connection: AsyncConnection, feed: str, category: str, symbol: str) -> set[str]:
-    """Return the coins a symbol follows: as it is spelled and, where the exchange's listing is stored, as that says."""
-    columns = INSTRUMENTS.c
-    same = and_(columns.feed == feed, columns.category == category, columns.symbol == symbol)
-    known = await connection.execute(select(columns.base_coin).where(same).distinct())
-    return {underlying_of(symbol), *(underlying_of(symbol, base) for base in known.scalars())}
+    """Return the coins a symbol follows: as it is spelled and, where the exchange's listing is stored, as that says.
+
+    Symbols joined by commas, as a portfolio names them, follow the coins of each.
+    """
+    columns, names = INSTRUMENTS.c, symbol.split(",")
+    same = and_(columns.feed == feed, columns.category == category, columns.symbol.in_(names))
+    known = await connection.execute(select(columns.symbol, columns.base_coin).where(same).distinct())
+    return {*map(underlying_of, names), *(underlying_of(name, base) for name, base in known)}
 
 
 async def seals_over(connection: AsyncConnection, feed: str, category: str, symbol: str) -> list[ActiveSeal]:
