@@ -70,15 +70,19 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import stored of the range [start_ms, end_ms) of its file."""
+    """What an import stored of the range [start_ms, end_ms) of its file.
+
+    `revised` is None where a seal withholds some of the bars: how many differed would tell something of them.
+    """
 
     bars: int
     start_ms: int
     end_ms: int
     inserted: int
-    revised: int
+    revised: int | None
     gaps: int
     sha256: str
+    withheld: Withheld | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Exported:
     columns: tuple[str, ...]
     sha256: str
     source: str
+    withheld: Withheld | None = None
 
 
 class History:
@@ -208,6 +213,7 @@ class History:
                 f"the last bar closes at {iso_utc(last_close_ms)}, which is in the future",
                 fix="import closed bars only; check the unit and zone of the times",
             )
+        withheld = await self._admit(series, candles, last_close_ms)
         inserted = revised = 0
         for row in range(0, len(candles), IMPORT_BARS):
             part = candles.take(slice(row, row + IMPORT_BARS))
@@ -226,12 +232,30 @@ class History:
                 await report(row + len(part), len(candles), "bars stored")
         start_ms, end_ms = int(candles.ts[0]), next_open(series.interval, int(candles.ts[-1]))
         gaps = await self._store.gaps(series, start_ms, end_ms)
-        return Imported(len(candles), start_ms, end_ms, inserted, revised, len(gaps), candles.sha256())
+        # Whether sealed bars were changed or met again would tell something of them.
+        told = None if withheld is not None else revised
+        return Imported(len(candles), start_ms, end_ms, inserted, told, len(gaps), candles.sha256(), withheld)
+
+    async def _admit(self, series: Series, candles: Candles, last_close_ms: int) -> Withheld | None:
+        """Refuse sealed bars under a foreign name; return the seal that the file's own market carries."""
+        likeness, twin = await self._store.sealed_twin(series, candles)
+        if twin is not None and likeness == "same":
+            raise twin.refusal(f"the file for {series} moves as a sealed market does, and")
+        withheld = await self.withheld(series, last_close_ms)
+        concerned = withheld or twin
+        if concerned is not None:
+            kind = "imported_beside_seal" if withheld is None else "imported_into_seal"
+            document = {"series": str(series), "until_ms": last_close_ms, "sha256": candles.sha256()}
+            await self._store.note_event(kind, document, at_ms=self._clock.now_ms(), study=concerned.study)
+        return withheld
 
     async def export_file(
         self, series: Series, start_ms: int, end_ms: int, file_format: FileFormat, folder: Path
     ) -> Exported | None:
         """Write stored candles to a file in the folder; None when nothing is stored in the range."""
+        withheld = await self.withheld(series, end_ms)
+        if withheld is not None and start_ms >= withheld.last_open_ms(series.interval):
+            raise withheld.refusal(f"the range from {iso_utc(start_ms)} of {series}")
         candles = await self._store.read_candles(series, start_ms, end_ms)
         if len(candles) == 0:
             return None
@@ -239,7 +263,7 @@ class History:
         first, last = (iso_utc(int(at))[:16].replace(":", "") for at in (candles.ts[0], candles.ts[-1]))
         path = folder / f"{series.symbol}_{series.category}_{series.interval}_{first}_{last}.{file_format}"
         columns = await asyncio.to_thread(write_candle_file, path, candles, file_format)
-        return Exported(path, len(candles), tuple(columns), candles.sha256(), "+".join(sorted(sources)))
+        return Exported(path, len(candles), tuple(columns), candles.sha256(), "+".join(sorted(sources)), withheld)
 
 
 def _read(path: str, series: Series) -> Candles:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from engine.core.series import Series
@@ -171,7 +171,7 @@ class Jobs:
 
     async def view(self, job_id: str) -> JobView:
         """Return a job as it stands."""
-        return _view(await self._store.job(job_id))
+        return await self._seen(await self._store.job(job_id))
 
     async def wait(self, job_id: str, seconds: float) -> JobView:
         """Return a job when it is over, or as it stands after `seconds`."""
@@ -193,6 +193,8 @@ class Jobs:
         record = await self._store.job(job_id)
         if record.state != "done" or record.result is None:
             raise Conflict(f"job {job_id!r} is {record.state}, so it has no result", fix=_next_step(record))
+        if (withheld := await self._store.withheld_of_job(job_id)) is not None:
+            raise withheld.refusal(f"the result of {job_id}")
         return record.result
 
     async def cancel(self, job_id: str) -> JobView:
@@ -209,7 +211,14 @@ class Jobs:
     ) -> JobList:
         """Return jobs, newest first."""
         page = await self._store.list_jobs(states=states, kind=kind, limit=limit, offset=offset)
-        return JobList([_view(record) for record in page.items], page.total)
+        return JobList([await self._seen(record) for record in page.items], page.total)
+
+    async def _seen(self, record: JobRecord) -> JobView:
+        """Return a job without what it found on bars that a seal withholds by now."""
+        view = _view(record)
+        if view.progress and "best" in view.progress and await self._store.withheld_of_job(record.id) is not None:
+            view = replace(view, progress={name: told for name, told in view.progress.items() if name != "best"})
+        return view
 
     async def resume_interrupted(self) -> list[str]:
         """Go on with jobs that nobody runs any more, and return their ids."""

@@ -82,11 +82,13 @@ class RunInputSource:
         *,
         minutes: bool = False,
         stored_tiers: tuple[MarginTier, ...] | None = None,
+        closing_settlement: bool = True,
         report: Report | None = None,
     ) -> RunInputs:
         """Return funding, marks, tiers and, when asked for, minutes of the candles' range.
 
-        With the tiers of a stored run nothing is fetched, so that it is judged against what it rested on.
+        With the tiers of a stored run nothing is fetched, so that it is judged against what it rested on. A settlement at
+        the close of the last bar is left out when a seal begins there, or when the stored run went without it.
         """
         stored_only = stored_tiers is not None
         if series.category == "spot":
@@ -95,13 +97,16 @@ class RunInputSource:
             return RunInputs(
                 detail, {}, (), _minutes_described(loaded), [], [], {"funding_paid": "spot has no funding"}
             )
-        found = _Found()
+        close_ms = next_open(series.interval, int(candles.ts[-1]))
+        withheld = await self._store.withheld(series.feed, series.category, series.symbol)
+        closing = closing_settlement and (withheld is None or close_ms < withheld.from_ms)
+        found = _Found(end_ms=close_ms + 1 if closing else close_ms)
         try:
             async with asyncio.timeout(None if stored_only else PATIENCE_S):
                 if settings.funding:
                     found.settlements = await self._settlements(series, candles, found, stored_only)
                 if settings.leverage > 1:
-                    found.mark = await self._mark(series, series.interval, candles, stored_only)
+                    found.mark = await self._mark(series, series.interval, candles, found.end_ms, stored_only)
                 found.tiers = await self._tiers(series) if stored_tiers is None else stored_tiers
         except (LabError, TimeoutError) as error:
             found.failure = error.message if isinstance(error, LabError) else "the exchange did not answer in time"
@@ -134,7 +139,7 @@ class RunInputSource:
     async def _settlements(
         self, series: Series, candles: Candles, found: _Found, stored_only: bool
     ) -> Settlements | None:
-        start_ms, end_ms = int(candles.ts[0]), next_open(series.interval, int(candles.ts[-1])) + 1
+        start_ms, end_ms = int(candles.ts[0]), found.end_ms
         key = PointSeries(series.feed, series.category, series.symbol, "funding")
         if not stored_only:
             for low, high in await self._store.missing_points(key, start_ms, end_ms):
@@ -143,7 +148,7 @@ class RunInputSource:
         found.funding_holes = _holes([point.at_ms for point in points], start_ms, end_ms)
         if not points:
             return None
-        marks = await self._mark(series, SETTLEMENT_MARKS, candles, stored_only)
+        marks = await self._mark(series, SETTLEMENT_MARKS, candles, end_ms, stored_only)
         ts = np.array([point.at_ms for point in points], np.int64)
         rates = np.array([point.rate for point in points])
         prices, exact = _prices_at(ts, marks, candles)
@@ -162,10 +167,12 @@ class RunInputSource:
             source = cast("Source", getattr(self._feed, "source", key.feed))
             await self._store.save_points(key, points, start_ms=start_ms, end_ms=end_ms, source=source)
 
-    async def _mark(self, series: Series, interval: Interval, candles: Candles, stored_only: bool) -> Candles:
+    async def _mark(
+        self, series: Series, interval: Interval, candles: Candles, end_ms: int, stored_only: bool
+    ) -> Candles:
         marks = Series(series.feed, series.category, series.symbol, "mark", interval)
         start_ms = ceil_open(interval, int(candles.ts[0]))
-        end_ms = ceil_open(interval, next_open(series.interval, int(candles.ts[-1])) + 1)
+        end_ms = ceil_open(interval, end_ms)
         if stored_only:
             return await self._store.read_candles(marks, start_ms, end_ms)
         return (await self._history.load(marks, start_ms, end_ms)).candles
@@ -195,8 +202,9 @@ class RunInputSource:
 
 @dataclass(slots=True)
 class _Found:
-    """What was found so far."""
+    """What was found so far; `end_ms` is where settlements and marks end."""
 
+    end_ms: int
     settlements: Settlements | None = None
     settlements_on_trades: int = 0
     funding_holes: list[tuple[int, int]] = field(default_factory=list["tuple[int, int]"])
@@ -245,6 +253,9 @@ def _inputs_of(found: _Found, series: Series, candles: Candles, settings: RunSet
     unmodelled: dict[str, str] = {}
     _tell_funding(found, settings, assumptions, warnings, unmodelled)
     _tell_margin(found, settings, detail, assumptions, warnings)
+    if found.end_ms <= next_open(series.interval, int(candles.ts[-1])):
+        described["closing_settlement"] = False
+        assumptions.append("a settlement at the end of the range is not charged: the sealed holdout begins there")
     if found.failure is not None:
         warnings.append(f"the exchange could not be asked for all a run needs: {found.failure}")
     return RunInputs(detail, {}, found.tiers, described, assumptions, warnings, unmodelled)

@@ -79,7 +79,10 @@ class Studies:
                 fix="choose a range in which it traded: get_instrument shows the launch",
             )
         from_ms = holdout_start_ms(start_ms, end_ms) if sealed else None
-        return await self._create(name, market, (start_ms, end_ms), from_ms)
+        created = await self._create(name, market, (start_ms, end_ms), from_ms)
+        if sealed and await self._store.seal_copies(created.id, at_ms=self._clock.now_ms()):
+            created = await self._store.study(created.id)
+        return created
 
     async def _create(self, name: str, market: Market, range_ms: tuple[int, int], from_ms: int | None) -> Study:
         feed, category, symbols = market

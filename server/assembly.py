@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from engine.backfill import Backfill
-from engine.backtests import Backtests
+from engine.backtests import Backtests, Holdouts
 from engine.history import History
 from engine.instruments import Instruments
 from engine.jobs import BackfillBody, Jobs
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SIMULATED_URL = "http://simulated.exchange"
 # Computations run on threads. With Python's own 5 ms an answer that passes through a few threads waits for each of them.
 THREAD_SWITCH_S = 0.0005
+# Beside the database, so that an older copy of it cannot forget a seal or an opening.
+LEDGER_WITNESS = "ledger-witness.jsonl"
 # A job outlasts a ban of the exchange; a direct call does not wait for one.
 JOB_PATIENCE_S = 3_600.0
 
@@ -48,6 +50,7 @@ async def open_lab(settings: Settings) -> Lab:
     async with AsyncExitStack() as opened:
         store = await Store.open(settings.store_url)
         opened.push_async_callback(store.close)
+        await store.keep_witness(settings.home / LEDGER_WITNESS, at_ms=clock.now_ms())
         feed = open_feed(settings, clock, store)
         opened.push_async_callback(feed.close)
         backfill = Backfill(feed, store, clock)
@@ -85,6 +88,7 @@ async def open_lab(settings: Settings) -> Lab:
         studies=studies,
         backtests=backtests,
         searches=Searches(parts, sealed, instruments, strategies, studies, jobs),
+        holdouts=Holdouts(store, backtests, clock),
         jobs=jobs,
     )
 

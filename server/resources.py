@@ -85,7 +85,7 @@ class Shelf:
         """Return the newest runs."""
         async with self._telling_errors():
             lab = await self._keeper.lab()
-            rows, total, _ = await lab.backtests.list(
+            rows, total, *_ = await lab.backtests.list(
                 strategy=None, symbol=None, sort="created", limit=LISTED_RUNS, cursor=None
             )
             return _json({"total": total, "items": [{"uri": f"run://{row['run_id']}", **row} for row in rows]})

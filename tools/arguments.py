@@ -30,8 +30,8 @@ Start = Annotated[str, Field(max_length=40, description="ISO 8601 UTC, inclusive
 End = Annotated[str, Field(max_length=40, description="ISO 8601 UTC, exclusive")]
 Cursor = Annotated[str | None, Field(max_length=20, pattern=r"^\d+$", description="next_cursor of the last answer")]
 RunId = Annotated[str, Field(pattern=r"^run_[0-9a-f]{12}$", description="From run_backtest or list_runs")]
-StudyName = Annotated[str | None, Field(max_length=64, description="Study it counts in; default: scratch, unsealed")]
-Sealed = Annotated[bool | None, Field(description="New study: keep a holdout back (default)")]
+StudyName = Annotated[str | None, Field(max_length=64, description="Default: unsealed scratch")]
+Sealed = Annotated[bool | None, Field(description="Of a new study; default true")]
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-f]{12}$", description="From start_... or list_jobs")]
 
 

@@ -147,6 +147,7 @@ class RunPage(BaseModel):
     items: list[RunRow]
     total: int
     next_cursor: str | None
+    withheld: int = Field(0, description="Runs not shown: they rest on sealed bars")
 
 
 @tool("reads", core=True)
@@ -164,10 +165,10 @@ async def list_runs(
 ) -> RunPage:
     """List stored backtests."""
     name = clean_symbol(symbol) if symbol else None
-    rows, total, following = await lab.backtests.list(
+    rows, total, following, withheld = await lab.backtests.list(
         strategy=strategy, symbol=name, sort=sort, limit=limit, cursor=cursor
     )
-    return RunPage(items=[RunRow(**row) for row in rows], total=total, next_cursor=following)
+    return RunPage(items=[RunRow(**row) for row in rows], total=total, next_cursor=following, withheld=withheld)
 
 
 class EquityCurve(BaseModel):

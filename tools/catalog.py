@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 from engine.errors import BadRequest
-from tools import backtests, history, jobs, market, optimization, strategies, system
+from tools import backtests, history, jobs, market, optimization, strategies, system, validation
 from tools.declare import ToolDef
 
-FAMILIES: tuple[ModuleType, ...] = (market, history, strategies, backtests, optimization, jobs, system)
+FAMILIES: tuple[ModuleType, ...] = (
+    market, history, strategies, backtests, optimization, jobs, validation, system,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

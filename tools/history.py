@@ -11,6 +11,7 @@ from engine.core.times import iso_utc, parse_range_ms
 from engine.errors import NotFound
 from tools.arguments import Bar, Cursor, End, Market, Start, Symbol, next_cursor, offset_of
 from tools.declare import LabHandle, ProgressHandle, tool
+from tools.withholding import WithheldPart, withheld_part
 
 
 class JobHandle(BaseModel):
@@ -142,10 +143,11 @@ class ImportReport(BaseModel):
     start: str
     end: str
     inserted: int
-    revised: int
+    revised: int | None = Field(description="null: sealed bars are not told apart")
     gaps: int
     sha256: str
     source: str = "imported"
+    withheld: WithheldPart | None = None
 
 
 @tool("writes")
@@ -177,6 +179,7 @@ async def import_candles(
         revised=outcome.revised,
         gaps=outcome.gaps,
         sha256=outcome.sha256,
+        withheld=withheld_part(outcome.withheld),
     )
 
 
@@ -189,6 +192,7 @@ class ExportReport(BaseModel):
     columns: list[str]
     sha256: str = Field(description="Of the candles, as run_backtest states it")
     source: str
+    withheld: WithheldPart | None = None
 
 
 @tool("writes")
@@ -217,4 +221,5 @@ async def export_candles(
         columns=list(outcome.columns),
         sha256=outcome.sha256,
         source=outcome.source,
+        withheld=withheld_part(outcome.withheld),
     )

@@ -11,7 +11,7 @@ from engine.errors import LabError
 if TYPE_CHECKING:  # the engine's working parts are heavy; naming them must not import them
     from pathlib import Path
 
-    from engine.backtests import Backtests
+    from engine.backtests import Backtests, Holdouts
     from engine.history import History
     from engine.instruments import Instruments
     from engine.jobs import Jobs
@@ -50,6 +50,7 @@ class Lab:
     studies: Studies
     backtests: Backtests
     searches: Searches
+    holdouts: Holdouts
     jobs: Jobs
 
     async def check_health(self, *, exchange: bool) -> list[tuple[str, bool, str]]:

@@ -14,6 +14,7 @@ from engine.core.times import iso_utc, parse_range_ms, parse_time_ms
 from engine.errors import BadRequest
 from tools.arguments import Bar, Code, Cursor, Market, Start, Symbol, next_cursor, offset_of, read_interval
 from tools.declare import LabHandle, ProgressHandle, tool
+from tools.withholding import WithheldPart, withheld_part
 
 
 class InstrumentRow(BaseModel):
@@ -220,6 +221,7 @@ class CandleTable(BaseModel):
     gaps: int = Field(description="Stretches the exchange has no bars for")
     source: str
     sha256: str = Field(description="Of the whole range")
+    withheld: WithheldPart | None = None
 
 
 @tool("reads", core=True, asks_exchange=True)
@@ -255,6 +257,7 @@ async def get_candles(
         gaps=len(loaded.gaps),
         source=loaded.source,
         sha256=loaded.candles.sha256(),
+        withheld=withheld_part(loaded.withheld),
     )
 
 
@@ -288,6 +291,7 @@ class MultiTimeframe(BaseModel):
     columns: list[str]
     intervals: dict[str, list[list[Any]]] = Field(description="Rows by interval, oldest first")
     source: str
+    withheld: WithheldPart | None = None
 
 
 @tool("reads", asks_exchange=True)
@@ -337,6 +341,7 @@ async def get_mtf_candles(
         columns=["time", "open", "high", "low", "close", "volume"],
         intervals=tables,
         source="+".join(sorted(sources)),
+        withheld=withheld_part(await lab.studies.withheld(category, name, end_ms)),
     )
 
 
@@ -354,6 +359,7 @@ class DerivativesTable(BaseModel):
     total: int
     unit: str
     source: str
+    withheld: WithheldPart | None = None
 
 
 @tool("reads", asks_exchange=True)
@@ -389,6 +395,7 @@ async def get_derivatives_history(
         total=len(rows),
         unit=unit,
         source=source,
+        withheld=withheld_part(await lab.studies.withheld(category, name, end_ms)),
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from engine.core.series import clean_symbol
 from tools.arguments import Bar, Cursor, End, Market, Start, Symbol, next_cursor, offset_of
 from tools.declare import LabHandle, ProgressHandle, tool
+from tools.withholding import WithheldPart
 
 Document = Annotated[
     dict[str, Any],
@@ -195,6 +196,7 @@ class ExpressionValues(BaseModel):
     rows: list[list[Any]]
     summary: dict[str, float | int | None]
     source: str
+    withheld: WithheldPart | None = None
 
 
 @tool("reads", asks_exchange=True)

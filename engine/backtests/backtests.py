@@ -117,6 +117,19 @@ class Backtests:
         told = study_card(await self._store.study(belongs_to.id))
         return card | {"study": told, "withheld": withheld_card(evaluated.withheld)}
 
+    async def evaluate_run(
+        self,
+        compiled: CompiledStrategy,
+        origin: str,
+        series: Series,
+        range_ms: tuple[int, int],
+        settings: RunSettings,
+        report: Report | None = None,
+    ) -> dict[str, Any]:
+        """Run and store a backtest that judges and does not search: it is no trial of any study."""
+        evaluated = await self._evaluate(compiled, origin, series, range_ms, settings, report)
+        return await self._stored(evaluated, compiled, series)
+
     async def _evaluate(
         self,
         compiled: CompiledStrategy,
@@ -180,7 +193,7 @@ class Backtests:
 
     async def card(self, run_id: str, equity_points: int) -> dict[str, Any]:
         """Return a stored run with its settings and, thinned, its daily equity."""
-        record = await self._run(run_id)
+        record = await self.record(run_id)
         card = run_card(record) | {"settings": json.loads(record.manifest)["settings"]}
         if equity_points:
             columns = await self._store.run_equity(run_id)
@@ -194,8 +207,8 @@ class Backtests:
 
     async def list(
         self, *, strategy: str | None, symbol: str | None, sort: str, limit: int, cursor: str | None
-    ) -> tuple[list[dict[str, Any]], int, str | None]:
-        """Return lines of stored runs, best or newest first, their number, and the cursor of the next page."""
+    ) -> tuple[list[dict[str, Any]], int, str | None, int]:
+        """Return lines of stored runs, best or newest first, their number, the cursor of the next page, and how many are withheld."""
         page = await self._store.list_runs(
             strategy=strategy,
             symbol=symbol,
@@ -221,11 +234,11 @@ class Backtests:
                     "source": summary.source,
                 }
             )
-        return rows, page.total, page.next_cursor
+        return rows, page.total, page.next_cursor, page.withheld
 
     async def trades(self, run_id: str, sort: str, limit: int, offset: int) -> tuple[list[dict[str, Any]], int, float]:
         """Return some trades of a run, how many there are, and the sum of all their profits."""
-        await self._run(run_id)
+        await self.record(run_id)
         columns = await self._store.run_trades(run_id)
         order = np.arange(len(columns["pnl"]))
         if sort != "time":
@@ -235,7 +248,7 @@ class Backtests:
 
     async def trades_csv(self, run_id: str) -> str:
         """Return all trades of a run as CSV text."""
-        await self._run(run_id)
+        await self.record(run_id)
         columns = await self._store.run_trades(run_id)
         rows = trade_rows(columns, np.arange(len(columns["pnl"])))
         header = list(rows[0]) if rows else ["side", "entry_time", "entry_price", "exit_time", "exit_price", "pnl"]
@@ -281,7 +294,7 @@ class Backtests:
         )
 
     async def _unchanged(self, run_id: str) -> tuple[Outcome, Candles]:
-        outcome, candles, unchanged = await self._again(await self._run(run_id))
+        outcome, candles, unchanged = await self._again(await self.record(run_id))
         if not unchanged:
             raise DataMissing(
                 f"the data of {run_id} have changed or are gone, so it cannot be shown again",
@@ -291,7 +304,7 @@ class Backtests:
 
     async def reproduce(self, run_id: str) -> dict[str, Any]:
         """Run a stored manifest again and compare bytes."""
-        record = await self._run(run_id)
+        record = await self.record(run_id)
         stored_trades = await self._store.run_trades(run_id)
         stored = Outcome(
             json.loads(record.manifest), json.loads(record.result), dict(stored_trades), {}, cast("Any", None)
@@ -338,6 +351,7 @@ class Backtests:
             settings,
             minutes=described["minutes_sha256"] is not None,
             stored_tiers=tiers_from_manifest(described.get("tiers")),
+            closing_settlement=described.get("closing_settlement", True),
         )
         inputs = replace(inputs, extras=await self._inputs.extras(series, candles, compiled.series))
         outcome = await asyncio.to_thread(
@@ -353,7 +367,8 @@ class Backtests:
         )
         return outcome, candles, candles.sha256() == data["sha256"] and inputs.described == described
 
-    async def _run(self, run_id: str) -> RunRecord:
+    async def record(self, run_id: str) -> RunRecord:
+        """Return a stored run; an unknown one is NotFound with the latest ones."""
         try:
             return await self._store.run(run_id)
         except NotFound as error:

@@ -155,7 +155,7 @@ class CandleStore(Database):
             visible_ms = min(end_ms, await _visible_end_ms(connection, series))
             if series_id is None or start_ms >= visible_ms:
                 return Candles.empty()
-            return await _read_buckets(connection, series, series_id, start_ms, visible_ms)
+            return await read_buckets(connection, series, series_id, start_ms, visible_ms)
 
         return await self._read(query)
 
@@ -356,9 +356,10 @@ async def _merge_page(
     return PageReceipt(merged.inserted, merged.revised, merged.repeated)
 
 
-async def _read_buckets(
+async def read_buckets(
     connection: AsyncConnection, series: Series, series_id: int, start_ms: int, end_ms: int
 ) -> Candles:
+    """Return stored bars, withheld ones too: only for what looks at sealed bars inside the store and tells none of them."""
     between = _buckets_between(series, series_id, start_ms, end_ms)
     counted = select(func.coalesce(func.sum(SEGMENTS.c.rows), 0)).where(between)
     columns = segments.Columns.of(int((await connection.execute(counted)).scalar_one()))

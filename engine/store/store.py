@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from engine.store.candle_store import CandleStore
+from engine.store.copy_store import CopyStore
 from engine.store.instrument_store import InstrumentStore
 from engine.store.job_store import JobStore
 from engine.store.lease_store import LeaseStore
 from engine.store.point_store import PointStore
 from engine.store.run_store import RunStore
 from engine.store.strategy_store import StrategyStore
-from engine.store.trial_store import TrialStore
+from engine.store.witness_store import WitnessStore
 
 
-class Store(CandleStore, PointStore, InstrumentStore, RunStore, StrategyStore, JobStore, LeaseStore, TrialStore):
+class Store(CopyStore, PointStore, InstrumentStore, RunStore, StrategyStore, JobStore, LeaseStore, WitnessStore):
     """An open store. `Store.open(url)` opens it, `close()` lets go of it."""

@@ -17,7 +17,7 @@ from engine.errors import Conflict, NotFound
 from engine.store.database import Database
 from engine.store.ledger_rows import add_event
 from engine.store.seal_rows import seals_over, underlyings_of, withheld_of
-from engine.store.tables import OPENINGS, RUN_STUDIES, SEAL_HOLDERS, SEALS, STUDIES, TRIAL_RETURNS
+from engine.store.tables import LEDGER_EVENTS, OPENINGS, RUN_STUDIES, SEAL_HOLDERS, SEALS, STUDIES, TRIAL_RETURNS
 from engine.store.witness import Statement, Witness
 
 if TYPE_CHECKING:
@@ -109,6 +109,15 @@ class StudyRecord:
     def visible_end_ms(self) -> int | None:
         """Return the time after which no bar of the study's market closes that it may see; None: no limit."""
         return self.sealed_from_ms
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEvent:
+    """Something that happened to a study besides its trials."""
+
+    at_ms: int
+    kind: str
+    document: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +308,17 @@ class StudyStore(Database):
 
         await self._write(change)
 
+    async def study_events(self, study_id: str, kinds: Sequence[str]) -> list[LedgerEvent]:
+        """Return what happened to a study, oldest first."""
+        names = [LEDGER_EVENTS.c[name] for name in ("at_ms", "kind", "document")]
+        mine = and_(LEDGER_EVENTS.c.study_id == study_id, LEDGER_EVENTS.c.kind.in_(kinds))
+
+        async def query(connection: AsyncConnection) -> list[LedgerEvent]:
+            rows = await connection.execute(select(*names).where(mine).order_by(LEDGER_EVENTS.c.id))
+            return [LedgerEvent(row.at_ms, row.kind, json.loads(row.document)) for row in rows]
+
+        return await self._read(query)
+
     async def testify(self, statements: list[Statement]) -> None:
         """Have the witness, where there is one, remember what was just committed."""
         if self._witness is not None and statements:
@@ -325,10 +345,7 @@ async def _seal(connection: AsyncConnection, study: Mapping[str, Any], symbol: s
         {"id": seal.id, "underlying": seal.underlying, "from_ms": seal.from_ms} for seal in active
     ]
     for coin in sorted(coins - {seal.underlying for seal in active}):
-        values = {
-            "id": "seal_" + secrets.token_hex(_ID_DIGITS // 2), "feed": study["feed"], "underlying": coin,
-            "from_ms": from_ms, "set_ms": at_ms, "study_id": study_id,
-        }  # fmt: skip
+        values = new_seal(study["feed"], coin, from_ms, at_ms, study_id)
         await connection.execute(insert(SEALS).values(values))
         rows.append(values)
     said: list[Statement] = []
@@ -337,10 +354,10 @@ async def _seal(connection: AsyncConnection, study: Mapping[str, Any], symbol: s
         if from_ms < row["from_ms"] < study["end_ms"]:
             await connection.execute(update(SEALS).where(SEALS.c.id == row["id"]).values(from_ms=from_ms))
         await connection.execute(insert(SEAL_HOLDERS).values(seal_id=row["id"], study_id=study_id))
-        stored = (await connection.execute(select(SEALS).where(SEALS.c.id == row["id"]))).one()
-        document = {"seal": stored.id, "underlying": stored.underlying, "from_ms": stored.from_ms}
+        stored = (await connection.execute(select(SEALS).where(SEALS.c.id == row["id"]))).mappings().one()
+        document = {name: stored[name] for name in ("id", "underlying", "from_ms")}
         await add_event(connection, "sealed", document, at_ms=at_ms, study_id=study_id)
-        said += [seal_statement(stored), {"kind": "holds", "seal": stored.id, "study": study_id}]
+        said += [seal_statement(dict(stored)), {"kind": "holds", "seal": row["id"], "study": study_id}]
     seen = await _already_seen(connection, study["feed"], coins, min(row["from_ms"] for row in rows))
     if seen:
         before = json.loads(
@@ -351,10 +368,16 @@ async def _seal(connection: AsyncConnection, study: Mapping[str, Any], symbol: s
     return said
 
 
-def seal_statement(seal: Row[Any]) -> Statement:
+def new_seal(feed: str, coin: str, from_ms: int, at_ms: int, study_id: str) -> dict[str, Any]:
+    """Return the row of a fresh seal."""
+    seal_id = "seal_" + secrets.token_hex(_ID_DIGITS // 2)
+    return {"id": seal_id, "feed": feed, "underlying": coin, "from_ms": from_ms, "set_ms": at_ms, "study_id": study_id}
+
+
+def seal_statement(seal: Mapping[str, Any]) -> Statement:
     """Return what the witness remembers of a seal."""
     names = ("id", "feed", "underlying", "from_ms", "set_ms", "study_id")
-    return {"kind": "seal", **{name: getattr(seal, name) for name in names}}
+    return {"kind": "seal", **{name: seal[name] for name in names}}
 
 
 async def _already_seen(connection: AsyncConnection, feed: str, coins: set[str], from_ms: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from sqlalchemy import and_, func, insert, select, update
 
+from engine.core.holdout import Withheld
 from engine.core.underlyings import underlying_of
 from engine.errors import BadRequest, NotFound, StorageFailed
 from engine.store import trial_rows
@@ -202,6 +203,25 @@ class TrialStore(StudyStore):
             )
             for row in await self._read(query)
         ]
+
+    async def withheld_of_job(self, job_id: str) -> Withheld | None:
+        """Return the seal that keeps back what a search found on bars that were not sealed then; None when there is none."""
+        columns = (STUDIES.c.feed, STUDIES.c.category, SEARCH_BATCHES.c.symbol, func.max(SEARCH_BATCHES.c.end_ms))
+        searched = (
+            select(*columns)
+            .join(STUDIES, STUDIES.c.id == SEARCH_BATCHES.c.study_id)
+            .where(SEARCH_BATCHES.c.job_id == job_id)
+            .group_by(*columns[:3])
+        )
+
+        async def query(connection: AsyncConnection) -> Withheld | None:
+            for feed, category, symbol, end_ms in list(await connection.execute(searched)):
+                withheld = await withheld_of(connection, feed, category, symbol)
+                if withheld is not None and withheld.covers_run(end_ms):
+                    return withheld
+            return None
+
+        return await self._read(query)
 
     async def trial_count(self, study_id: str) -> int:
         """Return how many distinct strategies a study evaluated, those included that only the witness remembers."""

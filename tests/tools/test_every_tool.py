@@ -21,6 +21,15 @@ SYMBOL = {"symbol": "BTCUSDT"}
 RANGE = {"start": "2024-01-01", "end": "2024-01-08"}
 BACKTEST = {"strategy": "ema_cross", "interval": "15", **SYMBOL, **RANGE}
 SEARCHED = {"strategy": "ema_cross", "interval": "60", "category": "spot", **SYMBOL, **RANGE}
+# On a market of its own: its seal withholds nothing from the other calls.
+SEALED_BACKTEST = {
+    "strategy": "ema_cross",
+    "symbol": "ETHUSDT",
+    "interval": "240",
+    "start": "2023-01-01",
+    "end": "2023-06-01",
+    "study": "every tool",
+}
 DOCUMENT = {"name": "my_cross", "long_entry": "crossover(close, sma(close, 20))", "stop_loss": {"percent": 2}}
 RUN, JOB = "run_000000000000", "job_000000000000"
 
@@ -96,6 +105,13 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "get_job_result": ({}, {"job_id": JOB}, "not_found", "list_jobs"),
     "cancel_job": ({}, {"job_id": JOB}, "not_found", "list_jobs"),
     "list_jobs": ({}, {"state": "sleeping"}, "bad_request", "running"),
+    "open_holdout": (
+        {"reason": "the most robust of three", "confirm": True},
+        {"run_id": RUN, "reason": "the most robust of three", "confirm": True},
+        "not_found",
+        "run_",
+    ),
+    "list_trials": ({}, {"study": "nowhere"}, "not_found", "studies"),
     "health_check": ({"exchange": True}, {"exchange": "perhaps"}, "bad_request", "exchange"),
     "cache_stats": ({}, {"all": True}, "bad_request", "all"),
     "clear_cache": ({"what": "exports", "confirm": True}, {"what": "exports"}, "bad_request", "confirm"),
@@ -156,6 +172,9 @@ def http_server(environment: dict[str, str]) -> Generator[str]:
 
 def completed(client: Caller, tool: str, arguments: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Add the handle a tool needs, made by the tool that makes it."""
+    if tool == "open_holdout":
+        _, run = client.call("run_backtest", SEALED_BACKTEST)
+        return {"run_id": run["run_id"], **arguments}
     if tool in NEEDS_RUN:
         _, run = client.call("run_backtest", BACKTEST)
         if tool == "compare_with_tradingview":

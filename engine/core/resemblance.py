@@ -1,0 +1,45 @@
+"""Whether two candle series are the same market under two names: equal, scaled or upside-down prices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine.core.candles import Candles
+from engine.core.resample import close_times
+from engine.core.timeframes import Interval
+
+# Fewer common closes prove nothing.
+FEWEST_COMMON = 20
+# Returns of one coin on two venues correlate above this, those of two large coins far below.
+SAME_CORRELATION = 0.98
+_FLAT = 1e-12
+
+
+def resemblance(one: tuple[Interval, Candles], other: tuple[Interval, Candles]) -> float | None:
+    """Return how much the closes of two series move as one, at the times both have one.
+
+    Parameters
+    ----------
+    one, other : (Interval, Candles)
+        Of any two intervals: closes are matched by the time of the close.
+
+    Returns
+    -------
+    float or None
+        Absolute correlation, 0 to 1, of the logarithmic returns between common closes: a factor on the prices or their
+        inverse does not change it. None where there are fewer than 20 common closes, a price is not positive, or one
+        series does not move.
+    """
+    (interval, mine), (other_interval, theirs) = one, other
+    if min(len(mine), len(theirs)) < FEWEST_COMMON:
+        return None
+    _, rows, other_rows = np.intersect1d(
+        close_times(interval, mine.ts), close_times(other_interval, theirs.ts), assume_unique=True, return_indices=True
+    )
+    closes, other_closes = mine.close[rows], theirs.close[other_rows]
+    if len(rows) < FEWEST_COMMON or np.any(closes <= 0) or np.any(other_closes <= 0):
+        return None
+    moves, other_moves = np.diff(np.log(closes)), np.diff(np.log(other_closes))
+    if moves.std() < _FLAT or other_moves.std() < _FLAT:
+        return None
+    return float(abs(np.corrcoef(moves, other_moves)[0, 1]))
