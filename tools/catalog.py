@@ -12,6 +12,7 @@ from tools import backtests, history, jobs, market, optimization, strategies, sy
 from tools.declare import ToolDef
 
 FAMILIES: tuple[ModuleType, ...] = (
+<<<<<<< HEAD
     market,
     history,
     strategies,
@@ -21,6 +22,10 @@ FAMILIES: tuple[ModuleType, ...] = (
     validation,
     system,
 )
+=======
+    market, history, strategies, backtests, optimization, jobs, validation, system,
+)  # fmt: skip
+>>>>>>> search
 
 
 @dataclass(frozen=True, slots=True)
