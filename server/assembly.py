@@ -35,17 +35,10 @@ if TYPE_CHECKING:
     from server.settings import Settings
 
 SIMULATED_URL = "http://simulated.exchange"
-<<<<<<< HEAD
 # Beside the database, so that an older copy of it cannot forget a seal or an opening.
 LEDGER_WITNESS = "ledger-witness.jsonl"
 # Computations run on threads. With Python's own 5 ms an answer that passes through a few threads waits for each of them.
 THREAD_SWITCH_S = 0.0005
-=======
-# Computations run on threads. With Python's own 5 ms an answer that passes through a few threads waits for each of them.
-THREAD_SWITCH_S = 0.0005
-# Beside the database, so that an older copy of it cannot forget a seal or an opening.
-LEDGER_WITNESS = "ledger-witness.jsonl"
->>>>>>> search
 # A job outlasts a ban of the exchange; a direct call does not wait for one.
 JOB_PATIENCE_S = 3_600.0
 
@@ -84,10 +77,7 @@ async def open_lab(settings: Settings) -> Lab:
         opened.push_async_callback(jobs.close)
         await jobs.resume_interrupted()
         opened.pop_all()
-<<<<<<< HEAD
     holdouts = Holdouts(store, backtests, clock)
-=======
->>>>>>> search
     return Lab(
         version=version("bybit-strategy-tester"),
         home=settings.home,
@@ -101,13 +91,9 @@ async def open_lab(settings: Settings) -> Lab:
         studies=studies,
         backtests=backtests,
         searches=Searches(parts, sealed, instruments, strategies, studies, jobs),
-<<<<<<< HEAD
         holdouts=holdouts,
         verdicts=Verdicts(store, backtests, holdouts),
         examinations=Examinations(store, backtests),
-=======
-        holdouts=Holdouts(store, backtests, clock),
->>>>>>> search
         jobs=jobs,
     )
 

@@ -12,7 +12,6 @@ from tools import backtests, history, jobs, market, optimization, strategies, sy
 from tools.declare import ToolDef
 
 FAMILIES: tuple[ModuleType, ...] = (
-<<<<<<< HEAD
     market,
     history,
     strategies,
@@ -22,10 +21,6 @@ FAMILIES: tuple[ModuleType, ...] = (
     validation,
     system,
 )
-=======
-    market, history, strategies, backtests, optimization, jobs, validation, system,
-)  # fmt: skip
->>>>>>> search
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,6 @@ from tools.catalog import all_tools
 SYMBOL = {"symbol": "BTCUSDT"}
 RANGE = {"start": "2024-01-01", "end": "2024-01-08"}
 BACKTEST = {"strategy": "ema_cross", "interval": "15", **SYMBOL, **RANGE}
-<<<<<<< HEAD
-=======
-SEARCHED = {"strategy": "ema_cross", "interval": "60", "category": "spot", **SYMBOL, **RANGE}
->>>>>>> search
 # On a market of its own: its seal withholds nothing from the other calls.
 SEALED_BACKTEST = {
     "strategy": "ema_cross",
@@ -34,11 +30,8 @@ SEALED_BACKTEST = {
     "end": "2023-06-01",
     "study": "every tool",
 }
-<<<<<<< HEAD
 SEARCHED = {"strategy": "ema_cross", "interval": "60", "category": "spot", **SYMBOL, **RANGE}
 PORTFOLIO = {"strategy": "ema_cross", "interval": "240", "symbols": ["BTCUSDT", "ETHUSDT"], "max_positions": 1, **RANGE}
-=======
->>>>>>> search
 DOCUMENT = {"name": "my_cross", "long_entry": "crossover(close, sma(close, 20))", "stop_loss": {"percent": 2}}
 RUN, JOB = "run_000000000000", "job_000000000000"
 
