@@ -190,7 +190,7 @@ class Backtests:
         trial = evaluation_of(compiled, series, candles, evaluated.outcome.simulation, card["metrics"])
         shared = manifest.get("portfolio")
         described = manifest["inputs"] if shared is None else {"portfolio": shared}
-        where = evaluation_slice(series, candles, settings, manifest["instrument"], described)
+        where = evaluation_slice(series, candles, settings, manifest.get("instrument"), described)
         now_ms, run_id = self._clock.now_ms(), evaluated.outcome.run_id
         await self._store.record_trials(study_id, where, trial, origin=run_id, at_ms=now_ms)
         await self._store.link_run(run_id, study_id, at_ms=now_ms)
