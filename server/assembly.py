@@ -28,7 +28,7 @@ from engine.searches.searches import SEARCH_KINDS, Searches, search_bodies
 from engine.store import Store
 from engine.strategies import Strategies
 from engine.studies import Studies
-from engine.verdicts import Examinations, Verdicts
+from engine.verdicts import Examinations, Verdicts, examination_bodies
 from tools.lab import Lab
 
 if TYPE_CHECKING:
@@ -72,12 +72,17 @@ async def open_lab(settings: Settings) -> Lab:
             threads=os.cpu_count() or 1,
             most_points=settings.search_max_points,
         )
-        bodies = {"backfill": BackfillBody(patient, store), **search_bodies(parts)}
+        holdouts = Holdouts(store, backtests, clock)
+        verdicts, examinations = Verdicts(store, backtests, holdouts), Examinations(store, backtests)
+        bodies = {
+            "backfill": BackfillBody(patient, store),
+            **search_bodies(parts),
+            **examination_bodies(verdicts, examinations),
+        }
         jobs = Jobs(store, clock, bodies, heavy_kinds=SEARCH_KINDS)
         opened.push_async_callback(jobs.close)
         await jobs.resume_interrupted()
         opened.pop_all()
-    holdouts = Holdouts(store, backtests, clock)
     return Lab(
         version=version("bybit-strategy-tester"),
         home=settings.home,
@@ -92,8 +97,8 @@ async def open_lab(settings: Settings) -> Lab:
         backtests=backtests,
         searches=Searches(parts, sealed, instruments, strategies, studies, jobs),
         holdouts=holdouts,
-        verdicts=Verdicts(store, backtests, holdouts),
-        examinations=Examinations(store, backtests),
+        verdicts=verdicts,
+        examinations=examinations,
         jobs=jobs,
     )
 

@@ -106,6 +106,9 @@ async def get_job_result(
 ) -> JobResult:
     """Return a finished job's result page by page, best first. Compare score with neighbours and expected_max_sharpe."""
     job = await lab.jobs.view(job_id)
+    if "run_id" in job.request:
+        # What was found about a run is told to whoever may read the run.
+        await lab.backtests.record(job.request["run_id"])
     result = dict(await lab.jobs.result(job_id)) if job.state == "done" else {}
     offset = offset_of(cursor)
     is_search = "luck" in result

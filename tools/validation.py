@@ -18,6 +18,14 @@ _REMARKABLE = ("imported_into_seal", "imported_beside_seal", "copy_sealed", "rol
 _REMARKS = 10
 
 
+class WorkingJob(BaseModel):
+    """A job that does what would take too long for an answer."""
+
+    job_id: str
+    state: str
+    next: str
+
+
 class CheckLine(BaseModel):
     """One line of the checklist; passed is null where it does not apply."""
 
@@ -29,25 +37,32 @@ class CheckLine(BaseModel):
 
 
 class VerdictResult(BaseModel):
-    """The verdict on a run. No agent can overrule it."""
+    """The verdict on a run. No agent can overrule it. All null where a job works on it."""
 
     run_id: str
-    verdict: Literal["robust", "candidate", "fragile", "rejected"]
-    checks: list[CheckLine]
-    caps: list[str] = Field(description="What else holds the verdict down")
-    trials: int = Field(description="Distinct strategies the study evaluated")
-    trials_elsewhere: int = Field(description="Other studies' trials on these bars")
-    compared_trials: int = Field(description="On the same days as the run")
-    effective_trials: float = Field(description="Independent ones among all of them")
-    expected_max_sharpe: float | None = Field(description="Annualised, of the best of them without any skill")
-    sharpe: float | None
-    study: dict[str, Any] | None
-    holdout: dict[str, Any]
-    ledger_intact: bool
-    source: str
-    notes: list[str]
-    regimes: dict[str, Any] | None = Field(None, description="Days and profit; a day counts where its eve was")
-    cpcv: dict[str, Any] | None = Field(None, description="Sharpe of the best trial's out-of-sample paths")
+    verdict: Literal["robust", "candidate", "fragile", "rejected"] | None = None
+    checks: list[CheckLine] = Field(default_factory=list[CheckLine])
+    caps: list[str] = Field(default_factory=list[str], description="What else holds the verdict down")
+    trials: int | None = Field(default=None, description="Distinct strategies the study evaluated")
+    trials_elsewhere: int | None = Field(
+        default=None, description="Other studies' trials on these bars; they count too"
+    )
+    compared_trials: int | None = Field(default=None, description="On the same days as the run")
+    effective_trials: float | None = Field(default=None, description="Independent ones among all of them")
+    expected_max_sharpe: float | None = Field(
+        default=None, description="Annualised, of the best of them without any skill"
+    )
+    sharpe: float | None = None
+    study: dict[str, Any] | None = None
+    holdout: dict[str, Any] | None = None
+    ledger_intact: bool | None = None
+    source: str | None = None
+    notes: list[str] = Field(default_factory=list[str])
+    regimes: dict[str, Any] | None = Field(default=None, description="Days and profit; a day counts where its eve was")
+    cpcv: dict[str, Any] | None = Field(
+        default=None, description="Sharpe of out-of-sample paths of choosing the best trial"
+    )
+    job: WorkingJob | None = None
 
 
 @tool("reads", core=True)
@@ -60,40 +75,45 @@ async def get_verdict(
 ) -> VerdictResult:
     """Judge a run by a fixed checklist that knows every trial beside it: robust, candidate, fragile or rejected."""
     await progress(0, None, "gathering the trials")
+    if await lab.verdicts.takes_long(run_id):
+        return VerdictResult(run_id=run_id, job=await _job(lab, "verdict", {"run_id": run_id, "include": include}))
     return VerdictResult.model_validate(await lab.verdicts.judge(run_id, include))
 
 
 class MonteCarloAnswer(BaseModel):
-    """Percentiles over all paths. Drawdowns and returns are fractions."""
+    """Percentiles over all paths; returns and drawdowns are fractions. All null where a job works on it."""
 
     run_id: str
     method: str
     simulations: int
-    final_equity_ratio: dict[str, float] = Field(description="Over the starting capital")
-    cagr: dict[str, float]
-    max_drawdown: dict[str, float] = Field(description="Measured at trades, or days")
-    ruin_level: float = Field(description="Share of the starting capital left")
-    ruin_probability: float
-    mean_block_days: float | None
-    run: dict[str, float | int | None]
-    source: str
+    final_equity_ratio: dict[str, float] | None = Field(default=None, description="Over the starting capital")
+    cagr: dict[str, float] | None = None
+    max_drawdown: dict[str, float] | None = Field(default=None, description="Measured at trades, or days")
+    ruin_level: float | None = Field(default=None, description="Share of the starting capital left")
+    ruin_probability: float | None = None
+    mean_block_days: float | None = None
+    run: dict[str, float | int | None] | None = None
+    source: str | None = None
+    job: WorkingJob | None = None
 
 
 @tool("reads")
 async def run_monte_carlo(
     run_id: RunId,
-    method: Annotated[
-        Literal["trades_permutation", "trades_resample", "block_bootstrap"], Field(description="Blocks are of days")
-    ] = "block_bootstrap",
+    method: Literal["trades_permutation", "trades_resample", "block_bootstrap"] = "block_bootstrap",
     simulations: Annotated[int, Field(ge=100, le=20_000)] = 2_000,
-    ruin_fraction: Annotated[float, Field(gt=0, le=1, description="Loss of capital that is ruin")] = 0.5,
+    ruin_fraction: Annotated[float, Field(gt=0, le=1, description="Loss that is ruin")] = 0.5,
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0,
     *,
     lab: LabHandle,
     progress: ProgressHandle,
 ) -> MonteCarloAnswer:
-    """Show what else a run could have come to: percentiles of return and drawdown, risk of ruin."""
+    """Show what else a run could have come to: percentiles, risk of ruin. Blocks are of days."""
     await progress(0, None, "drawing paths")
+    if await lab.examinations.monte_carlo_takes_long(run_id, method, simulations):
+        asked = {"method": method, "simulations": simulations, "ruin_fraction": ruin_fraction, "seed": seed}
+        job = await _job(lab, "monte_carlo", {"run_id": run_id, **asked})
+        return MonteCarloAnswer(run_id=run_id, method=method, simulations=simulations, job=job)
     found = await lab.examinations.monte_carlo(run_id, method, simulations, ruin_fraction, seed)
     return MonteCarloAnswer.model_validate(found)
 
@@ -114,15 +134,18 @@ class StressTable(BaseModel):
     """A run under adverse conditions; none of them counts as a trial."""
 
     run_id: str
-    source: str
-    seed: int
-    items: list[StressLine]
+    source: str | None = None
+    seed: int | None = None
+    items: list[StressLine] = Field(default_factory=list[StressLine])
+    job: WorkingJob | None = None
 
 
 @tool("reads")
 async def run_stress_test(run_id: RunId, *, lab: LabHandle, progress: ProgressHandle) -> StressTable:
     """Run a backtest again with higher costs, more slippage, one bar late, trades missed at random, and blurred prices."""
     await progress(0, None, "running the scenarios")
+    if await lab.examinations.stress_takes_long(run_id):
+        return StressTable(run_id=run_id, job=await _job(lab, "stress", {"run_id": run_id}))
     return StressTable.model_validate(await lab.examinations.stress(run_id))
 
 
@@ -237,6 +260,11 @@ async def list_trials(
         next_cursor=next_cursor(offset, len(page.items), shown),
         withheld=page.withheld,
     )
+
+
+async def _job(lab: LabHandle, kind: str, request: dict[str, Any]) -> WorkingJob:
+    job = await lab.jobs.submit(kind, request)
+    return WorkingJob(job_id=job.id, state=job.state, next=f'wait_for_job {{"job_id":"{job.id}"}}, then get_job_result')
 
 
 def _study_row(study: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -21,11 +20,12 @@ from engine.core.times import parse_time_ms
 from engine.core.validation.monte_carlo import MonteCarloResult, bootstrap_days, permute_trades, resample_trades
 from engine.core.verdict.stress import stress
 from engine.core.verdict.warmup import TAIL_BARS, history_sensitivity
-from engine.errors import BadRequest
+from engine.errors import BadRequest, TooLarge
 from engine.jobs import JobContext
 from engine.searches.market import ShouldStop, run_off_loop
 from engine.store import Store
-from engine.verdicts.verdicts import bench_of
+from engine.verdicts import effort
+from engine.verdicts.verdicts import SEED, bench_of, shown
 
 MonteCarloMethod = Literal["trades_permutation", "trades_resample", "block_bootstrap"]
 _FEWEST_DAYS = 9
@@ -39,24 +39,37 @@ class Examinations:
         self._store = store
         self._backtests = backtests
 
-    async def stress(self, run_id: str, seed: int = 0) -> dict[str, Any]:
+    async def stress(self, run_id: str, context: JobContext | None = None) -> dict[str, Any]:
         """Return the table of scenarios."""
         run = await self._backtests.reopen(run_id)
         bench = bench_of(run)
 
         def work(should_stop: ShouldStop) -> dict[str, Any]:
-            rows = stress(bench, run.compiled, seed=seed, should_stop=should_stop)
+            rows = stress(bench, run.compiled, seed=SEED, should_stop=should_stop)
             return {
                 "run_id": run_id,
                 "source": run.manifest["data"]["source"],
-                "seed": seed,
+                "seed": SEED,
                 "items": [_plain(asdict(row)) for row in rows],
             }
 
-        return await run_off_loop(JobContext(run_id), work)
+        return await run_off_loop(context or JobContext(run_id), work)
+
+    async def stress_takes_long(self, run_id: str) -> bool:
+        """Say whether a stress test is too long for a direct answer."""
+        return effort.stress_bars(await self._backtests.record(run_id)) > effort.MOST_BARS
+
+    async def monte_carlo_takes_long(self, run_id: str, method: MonteCarloMethod, simulations: int) -> bool:
+        """Say whether so many paths are too long for a direct answer."""
+        record = await self._backtests.record(run_id)
+        steps = effort.path_steps(record, simulations, of_days=method == "block_bootstrap")
+        return steps > effort.MOST_STEPS
 
     async def look_ahead(self, run_id: str, cuts: int) -> dict[str, Any]:
         """Replay a run on prefixes, NaN and made-up futures, a bar late, and with shorter histories."""
+        record = await self._backtests.record(run_id)
+        if cuts > (most := effort.most_cuts(record)):
+            raise TooLarge(f"{cuts} cuts of a run of that length take too long", fix=f"cuts is at most {most} here")
         run = await self._backtests.reopen(run_id)
         bench = bench_of(run)
 
@@ -79,16 +92,22 @@ class Examinations:
                     f"{leak.what} at row {leak.row} changed when the future from bar {leak.cut} was {leak.future}"
                     for leak in report.leaks[:_SHOWN_LEAKS]
                 ],
-                "net_profit": None if lag is None else lag.final_equity - capital,
-                "net_profit_one_bar_later": None if lag is None else lag.delayed_final_equity - capital,
-                "history": [asdict(row) for row in history],
+                "net_profit": None if lag is None else shown(lag.final_equity - capital),
+                "net_profit_one_bar_later": None if lag is None else shown(lag.delayed_final_equity - capital),
+                "history": [_plain(asdict(row)) for row in history],
                 "last_bars": TAIL_BARS,
             }
 
         return await run_off_loop(JobContext(run_id), work)
 
     async def monte_carlo(
-        self, run_id: str, method: MonteCarloMethod, simulations: int, ruin_fraction: float, seed: int
+        self,
+        run_id: str,
+        method: MonteCarloMethod,
+        simulations: int,
+        ruin_fraction: float,
+        seed: int,
+        context: JobContext | None = None,
     ) -> dict[str, Any]:
         """Return percentiles of what else could have happened, and how often it was ruin.
 
@@ -120,7 +139,7 @@ class Examinations:
                 found = draw(growth, days, random, simulations, level)
             return _told(run_id, method, found, result)
 
-        return await run_off_loop(JobContext(run_id), work)
+        return await run_off_loop(context or JobContext(run_id), work)
 
 
 def _daily_returns(marks: FloatColumn, capital: float) -> FloatColumn:
@@ -144,18 +163,16 @@ def _told(run_id: str, method: MonteCarloMethod, found: MonteCarloResult, result
         "run_id": run_id,
         "method": method,
         "simulations": found.paths,
-        "final_equity_ratio": asdict(found.final),
-        "cagr": asdict(found.cagr),
-        "max_drawdown": asdict(found.max_drawdown),
+        "final_equity_ratio": _plain(asdict(found.final)),
+        "cagr": _plain(asdict(found.cagr)),
+        "max_drawdown": _plain(asdict(found.max_drawdown)),
         "ruin_level": found.ruin_level,
         "ruin_probability": found.ruin_probability,
-        "mean_block_days": found.mean_block,
+        "mean_block_days": shown(found.mean_block),
         "run": {name: result["metrics"][name] for name in ("total_return", "cagr", "max_drawdown", "trades")},
         "source": result["data"]["source"],
     }
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
-    }
+    return {name: shown(value) for name, value in row.items()}

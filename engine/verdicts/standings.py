@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,14 +53,10 @@ async def standing_of(
         return Standing(facts, {"state": "none"}, ("no ledger knows this run: it was stored by an older version",))
     opening = _opening_of(study, run.record.id)
     figures = await _figures(opening, backtests, holdouts)
-    sharpe, days = math.nan, 0
-    if figures is not None:
-        sharpe = math.nan if figures["sharpe"] is None else float(figures["sharpe"])
-        days = int(figures["days"])
-    low, high = holdout_band(returns, days) if days else (math.nan, math.nan)
-    # Once it was opened for another run, nothing unseen is left to confirm this one.
-    sealed = study.sealed and (study.sealed_from_ms is not None or opening is not None)
-    facts = Standings(sealed, len(study.openings), sharpe, low, high, intact, simulated)
+    low, high = (math.nan, math.nan) if figures is None else holdout_band(returns, int(figures["days"]))
+    # What was opened for another run, could not be read or saw no trade leaves nothing unseen that confirms this one.
+    confirms = study.sealed_from_ms is not None or (figures is not None and figures["sharpe"] is not None)
+    facts = Standings(study.sealed and confirms, len(study.openings), _sharpe(figures), low, high, intact, simulated)
     return Standing(facts, _told(study, opening, figures, facts), _notes(study))
 
 
@@ -77,6 +73,15 @@ async def _figures(opening: Opening | None, backtests: Backtests, holdouts: Hold
         # A later seal may lie on the very bars; then nobody is told.
         return None
     return await holdouts.part_after(card, opening.from_ms)
+
+
+def _sharpe(figures: Mapping[str, Any] | None) -> float:
+    """Return the Sharpe ratio of an opened holdout: 0 where nothing was traded, minus infinity where all was lost."""
+    if figures is None:
+        return math.nan
+    if figures["sharpe"] is not None:
+        return float(figures["sharpe"])
+    return -math.inf if figures["total_return"] is not None and figures["total_return"] < 0 else 0.0
 
 
 def _told(

@@ -24,6 +24,7 @@ from engine.jobs import JobContext
 from engine.searches.market import run_off_loop
 from engine.store import Store
 from engine.store.study_store import StudyRecord
+from engine.verdicts import effort
 from engine.verdicts.standings import Standing, is_ledger_intact, standing_of
 from engine.verdicts.trials import TrialTable, lay_side_by_side
 from engine.verdicts.walk_forwards import real_walk_forward
@@ -54,7 +55,13 @@ class Verdicts:
         self._holdouts = holdouts
         self._remembered: OrderedDict[tuple[object, ...], _Weighed] = OrderedDict()
 
-    async def judge(self, run_id: str, include: Collection[str] = ()) -> dict[str, Any]:
+    async def takes_long(self, run_id: str) -> bool:
+        """Say whether a verdict is too long for a direct answer."""
+        return effort.verdict_bars(await self._backtests.record(run_id)) > effort.MOST_BARS
+
+    async def judge(
+        self, run_id: str, include: Collection[str] = (), context: JobContext | None = None
+    ) -> dict[str, Any]:
         """Return the verdict on a stored run with every figure it rests on."""
         run = await self._backtests.reopen(run_id)
         bench = bench_of(run)
@@ -68,7 +75,9 @@ class Verdicts:
         weighed = self._remembered.get(key)
         if weighed is None:
             found = None if walk_forward is None else walk_forward[1]
-            weighed = await run_off_loop(JobContext(run_id), lambda _: _weigh(run, bench, table, found, marks_ms))
+            weighed = await run_off_loop(
+                context or JobContext(run_id), lambda _: _weigh(run, bench, table, found, marks_ms)
+            )
             self._remember(key, weighed)
         intact = await is_ledger_intact(self._store, table.studies)
         standing = await standing_of(
@@ -121,7 +130,7 @@ def _profit_by_regime(bench: Bench, equity: FloatColumn, days: int) -> dict[str,
     counted = np.bincount(labels + 1, minlength=len(GRID_NAMES) + 1)
     names = ("too early to tell", *GRID_NAMES)
     return {
-        name: {"days": int(counted[place]), "net_profit": float(earned[place])}
+        name: {"days": int(counted[place]), "net_profit": shown(float(earned[place]))}
         for place, name in enumerate(names)
         if counted[place]
     }
@@ -145,7 +154,7 @@ def _document(
         "checks": [
             {
                 "name": each.name,
-                "value": each.value,
+                "value": shown(each.value),
                 "threshold": each.threshold,
                 "passed": each.passed,
                 "why": each.why,
@@ -156,11 +165,11 @@ def _document(
         "trials": 1 if study is None else study.trials,
         "trials_elsewhere": table.elsewhere,
         "compared_trials": search.compared_trials,
-        "effective_trials": search.effective_trials,
-        "expected_max_sharpe": _known(search.expected_max_sharpe),
-        "sharpe": _known(evidence.own.sharpe),
+        "effective_trials": shown(search.effective_trials),
+        "expected_max_sharpe": shown(search.expected_max_sharpe),
+        "sharpe": shown(evidence.own.sharpe),
         "study": None if study is None else {"id": study.id, "name": study.name, "sealed": study.sealed},
-        "holdout": {name: _known(value) for name, value in standing.holdout.items()},
+        "holdout": {name: shown(value) for name, value in standing.holdout.items()},
         "ledger_intact": evidence.standings.ledger_intact,
         "source": source,
         "notes": notes,
@@ -169,7 +178,7 @@ def _document(
         document["regimes"] = weighed.regimes
     if "cpcv" in include:
         told: Mapping[str, Any] = {
-            name: _known(getattr(weighed.combinations, name)) for name in ("splits", "paths", "low", "median", "high")
+            name: shown(getattr(weighed.combinations, name)) for name in ("splits", "paths", "low", "median", "high")
         }
         document["cpcv"] = dict(told)
     return document
@@ -186,5 +195,8 @@ def _notes(source: str, table: TrialTable) -> list[str]:
     return notes
 
 
-def _known(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def shown(value: Any) -> Any:
+    """Return a number with six digits, None for one that is not finite, anything else as it is."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None

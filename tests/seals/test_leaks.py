@@ -76,6 +76,10 @@ WALK: dict[str, list[dict[str, Any]]] = {
     "get_job_result": [{"job_id": job} for job in ("JOB", "OLD_SEARCH", "NEW_SEARCH", "NEW_WALK")],
     "cancel_job": [{"job_id": "JOB"}],
     "list_jobs": [{}],
+    "get_verdict": [{"run_id": run, "include": ["regimes", "cpcv"]} for run in ("OLD_RUN", "RUN")],
+    "run_monte_carlo": [{"run_id": run, "method": "trades_resample"} for run in ("OLD_RUN", "RUN")],
+    "run_stress_test": [{"run_id": run} for run in ("OLD_RUN", "RUN")],
+    "check_lookahead": [{"run_id": run, "cuts": 3} for run in ("OLD_RUN", "RUN")],
     # Opening is the one way, and it is not walked here: it ends the seal.
     "open_holdout": [{"run_id": "OLD_RUN", "reason": "I would like to see", "confirm": True}],
     "list_trials": [{}, {"study": "the sealed one", "sort": "sharpe"}, {"study": "scratch:simulated:linear:BTCUSDT"}],

@@ -112,6 +112,15 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "get_job_result": ({}, {"job_id": JOB}, "not_found", "list_jobs"),
     "cancel_job": ({}, {"job_id": JOB}, "not_found", "list_jobs"),
     "list_jobs": ({}, {"state": "sleeping"}, "bad_request", "running"),
+    "get_verdict": ({"include": ["regimes", "cpcv"]}, {"run_id": RUN, "include": ["luck"]}, "bad_request", "regimes"),
+    "run_monte_carlo": (
+        {"simulations": 200, "method": "trades_resample"},
+        {"run_id": RUN, "simulations": 10**6},
+        "bad_request",
+        "simulations",
+    ),
+    "run_stress_test": ({}, {"run_id": RUN}, "not_found", "run_"),
+    "check_lookahead": ({"cuts": 2}, {"run_id": RUN, "cuts": 0}, "bad_request", "cuts"),
     "open_holdout": (
         {"reason": "the most robust of three", "confirm": True},
         {"run_id": RUN, "reason": "the most robust of three", "confirm": True},
@@ -123,7 +132,17 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     "cache_stats": ({}, {"all": True}, "bad_request", "all"),
     "clear_cache": ({"what": "exports", "confirm": True}, {"what": "exports"}, "bad_request", "confirm"),
 }
-NEEDS_RUN = ("get_run", "get_trades", "reproduce_run", "show_chart", "compare_with_tradingview")
+NEEDS_RUN = (
+    "get_run",
+    "get_trades",
+    "reproduce_run",
+    "show_chart",
+    "compare_with_tradingview",
+    "get_verdict",
+    "run_monte_carlo",
+    "run_stress_test",
+    "check_lookahead",
+)
 TRADE_LIST = """Trade #,Type,Date/Time,Signal,Price USDT,Position size (qty),Net P&L USDT
 1,Entry long,2024-01-02 03:45,L,62000,0.1,10
 1,Exit long,2024-01-02 07:15,X,62100,0.1,10
