@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import json
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
@@ -92,13 +94,14 @@ def to_sdk_tool(tool: ToolDef) -> Tool:
         (base,),
         {"model_config": ConfigDict(arbitrary_types_allowed=True, extra="forbid"), "__module__": base.__module__},
     )
-    sdk_tool.parameters = lean_nulls(strip_titles(strict.model_json_schema(by_alias=True)))
+    full = strip_titles(strict.model_json_schema(by_alias=True))
+    sdk_tool.parameters = lean(full)
     sdk_tool.fn_metadata = StrictMetadata(
         arg_model=strict,
         output_schema=or_error(name_cells(strip_titles(metadata.output_schema))) if metadata.output_schema else None,
         output_model=metadata.output_model,
         wrap_output=metadata.wrap_output,
-        parameters=sdk_tool.parameters,
+        parameters=full,
     )
     return sdk_tool
 
@@ -128,31 +131,60 @@ def name_cells(schema: Any) -> Any:
     return [name_cells(part) for part in schema] if isinstance(schema, list) else schema
 
 
-def lean_nulls(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema with what the model need not read left out.
+def lean(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema with what the model need not read left out; the full one still judges every call.
 
     `anyOf [X, null], default null` of an optional argument becomes plain X: leaving it out is null. The default of an
-    argument that is an object repeats the defaults of its fields and goes; so does the description of a definition, as
-    every argument that refers to it has its own.
+    argument that is an object repeats the defaults of its fields and goes, as do lengths of texts, examples, and the whole
+    schema of an argument that is told in words.
     """
-    for definition in schema.get("$defs", {}).values():
+    shown = copy.deepcopy(schema)
+    definitions = shown.pop("$defs", {})
+    for definition in definitions.values():
         definition.pop("description", None)
-    for parent in (schema, *schema.get("$defs", {}).values()):
+    for parent in (shown, *definitions.values()):
         for name, part in parent.get("properties", {}).items():
             parent["properties"][name] = _lean_argument(part)
-    return schema
+    used = _used(shown, definitions)
+    return ({"$defs": used} if used else {}) | shown
+
+
+def _used(schema: object, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the definitions that a schema refers to, and those that these refer to."""
+    text = json.dumps(schema)
+    found = {name: part for name, part in definitions.items() if f'"#/$defs/{name}"' in text}
+    if not found:
+        return {}
+    rest = {name: part for name, part in definitions.items() if name not in found}
+    return found | _used(list(found.values()), rest)
 
 
 def _lean_argument(part: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(part.get("default"), dict):
+    if part.pop("told", None):
+        kind = "object" if "$ref" in part or "allOf" in part else "string"
+        part = {"type": kind} | {key: part[key] for key in ("description", "default") if key in part}
+    part.get("items", {}).pop("told", None)
+    part = _lean_option(part)
+    if "default" in part and (part["default"] is None or isinstance(part["default"], dict)):
+        optional = part["default"] is None
         part = {key: value for key, value in part.items() if key != "default"}
-    if "default" not in part or part["default"] is not None:
+        if optional and "anyOf" in part:
+            part["anyOf"] = [option for option in part["anyOf"] if option != {"type": "null"}]
+    if "anyOf" not in part:
         return part
-    kept = [option for option in part.get("anyOf", []) if option != {"type": "null"}]
-    if len(kept) != 1:
-        return part
-    rest = {key: value for key, value in part.items() if key not in ("anyOf", "default")}
-    return {**kept[0], **rest}
+    options = [_lean_option(option) for option in part.pop("anyOf")]
+    if len(options) == 1:
+        return {**options[0], **part}
+    if all(set(option) == {"type"} for option in options):
+        return {"type": [option["type"] for option in options], **part}
+    return {"anyOf": options, **part}
+
+
+def _lean_option(option: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in option.items() if key not in ("maxLength", "minLength", "examples", "told")}
+    if kept.get("additionalProperties") is True:
+        del kept["additionalProperties"]
+    return kept
 
 
 def _telling_errors(function: Callable[..., Any]) -> Callable[..., Any]:

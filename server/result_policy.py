@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from engine.errors import BadRequest, LabError, NotFound
-from server.arguments import names_at
+from server.arguments import StrictMetadata, names_at
 from tools.failures import compact, error_object, told_by_resolver
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,9 @@ class ResultPolicy(Extension):
         try:
             tool.fn_metadata.validate_arguments(params.arguments or {})
         except ValidationError as error:
-            return _argument_error(error, tool.parameters)
+            metadata = tool.fn_metadata
+            full = metadata.parameters if isinstance(metadata, StrictMetadata) else tool.parameters
+            return _argument_error(error, full)
         except RecursionError:
             return BadRequest("the arguments are nested too deeply", fix="flatten them")
         return None

@@ -13,7 +13,20 @@ from engine.core.series import Category, clean_symbol
 from engine.core.timeframes import Interval
 from engine.core.times import parse_range_ms
 from engine.errors import BadRequest
-from tools.arguments import Bar, Cursor, End, Market, RunId, Sealed, Start, StudyName, Symbol, next_cursor, offset_of
+from tools.arguments import (
+    IN_WORDS,
+    Bar,
+    Cursor,
+    End,
+    Market,
+    RunId,
+    Sealed,
+    Start,
+    StudyName,
+    Symbol,
+    next_cursor,
+    offset_of,
+)
 from tools.declare import LabHandle, ProgressHandle, tool
 from tools.withholding import WithheldPart
 
@@ -116,7 +129,15 @@ async def run_backtest(
     interval: Bar = "15",
     category: Market = "linear",
     params: Annotated[dict[str, float] | None, Field(description="Strategy parameters; default: its own")] = None,
-    settings: Annotated[RunSettings, Field(description="Costs, size, execution")] = DEFAULT_SETTINGS,
+    settings: Annotated[
+        RunSettings,
+        Field(
+            json_schema_extra=IN_WORDS,
+            description="capital, taker_fee_percent, maker_fee_percent, slippage_percent, leverage, funding, allow_short, "
+            "round_to_lot, size {equity_fraction|quote|quantity|risk_percent: number}, "
+            "intrabar pessimistic|optimistic|magnify",
+        ),
+    ] = DEFAULT_SETTINGS,
     study: StudyName = None,
     sealed: Sealed = None,
     *,
