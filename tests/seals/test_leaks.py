@@ -65,7 +65,22 @@ WALK: dict[str, list[dict[str, Any]]] = {
         BACKTEST | {"symbol": "BTCUSD", "category": "inverse"},
         BACKTEST | ACROSS | {"strategy": STOPPED, "settings": {"intrabar": "magnify"}},
     ],
-    "list_runs": [{}, {"sort": "sharpe"}, {"sort": "total_return", "symbol": "BTCUSDT"}],
+    "start_grid_search": [
+        {"strategy": "ema_cross", "grid": {"fast": [5, 9]}, **MARKET, **span} for span in (RANGE, LATE)
+    ],
+    "start_bayesian_search": [
+        {"strategy": "ema_cross", "space": {"fast": {"from": 5, "to": 9}}, "trials": 2, **MARKET, **span}
+        for span in (RANGE, LATE)
+    ],
+    "start_walk_forward": [
+        {"strategy": "ema_cross", "search": {"grid": {"fast": [5, 9]}}, "windows": 2, **MARKET, **span}
+        for span in (RANGE, LATE)
+    ],
+    "list_runs": [
+        {"limit": 50},
+        {"limit": 50, "sort": "sharpe"},
+        {"limit": 50, "sort": "total_return", "symbol": "BTCUSDT"},
+    ],
     "get_run": [{"run_id": "OLD_RUN", "equity_points": 50}, {"run_id": "RUN", "equity_points": 500}],
     "get_trades": [{"run_id": "OLD_RUN"}, {"run_id": "RUN", "sort": "best", "limit": 500}],
     "reproduce_run": [{"run_id": "OLD_RUN"}, {"run_id": "RUN", "prove_causality": 2}],
@@ -160,6 +175,13 @@ async def walk(lab: Any, folder: Path) -> list[tuple[str, Any]]:
             _, answer, text = await lab.ask(tool, filled(arguments, handles))
             assert not planted_numbers(text + json.dumps(answer)), (tool, arguments)
             answers.append((f"{tool} {arguments}", told(answer)))
+            if tool.startswith("start_") and "job_id" in answer:
+                # What a search keeps is there for the rest of the walk.
+                for _ in range(10):
+                    if (await lab.call("wait_for_job", {"job_id": answer["job_id"], "wait_seconds": 30}))[
+                        "state"
+                    ] == "done":
+                        break
     for uri in RESOURCES:
         try:
             text = (await lab.client.read_resource(filled(uri, handles))).contents[0].text

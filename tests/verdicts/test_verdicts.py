@@ -156,7 +156,7 @@ async def test_the_best_of_two_thousand_points_on_noise_is_weighed_by_all_of_the
 def overfitting(returns: np.ndarray[Any, Any], blocks: int = 16) -> float:
     """Return the share of splits whose in-sample best falls to the lower half out of sample (Bailey et al. 2017)."""
     length = returns.shape[1] // blocks
-    parts = returns[:, returns.shape[1] - blocks * length :].reshape(len(returns), blocks, length)
+    parts = returns[:, : blocks * length].reshape(len(returns), blocks, length)
     sums, squares = parts.sum(axis=2), (parts**2).sum(axis=2)
     below, splits = 0, list(itertools.combinations(range(blocks), blocks // 2))
     for chosen in splits:
