@@ -89,6 +89,7 @@ async def open_lab(settings: Settings) -> Lab:
         clock=clock,
         feed=sealed,
         store=store,
+        backfill=backfill,
         instruments=instruments,
         history=history,
         strategies=strategies,

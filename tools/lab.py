@@ -11,6 +11,7 @@ from engine.errors import LabError
 if TYPE_CHECKING:  # the engine's working parts are heavy; naming them must not import them
     from pathlib import Path
 
+    from engine.backfill import Backfill
     from engine.backtests import Backtests, Holdouts
     from engine.history import History
     from engine.instruments import Instruments
@@ -38,13 +39,17 @@ def describe_answerer(feed: Feed) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """The opened laboratory: one feed, one store, one job runner, and what stands on them."""
+    """The opened laboratory: one feed, one store, one job runner, and what stands on them.
+
+    `feed` shows nothing of a sealed holdout; only `backfill` has the exchange itself, and it shows no candle to anybody.
+    """
 
     version: str
     home: Path
     clock: Clock
     feed: Feed
     store: Store
+    backfill: Backfill
     instruments: Instruments
     history: History
     strategies: Strategies

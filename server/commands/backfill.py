@@ -72,7 +72,6 @@ def backfill(feed: str | None, home: Path | None, as_json: bool, **given: Any) -
 
 async def run_backfill(settings: Settings, order: BackfillOrder) -> BackfillReport:
     """Open the lab, fetch with a progress bar on stderr, and close it again."""
-    from engine.backfill import Backfill
     from engine.core.series import Series, clean_symbol
     from engine.core.timeframes import parse_interval
     from server.assembly import close_lab, open_lab
@@ -90,7 +89,7 @@ async def run_backfill(settings: Settings, order: BackfillOrder) -> BackfillRepo
         await lab.instruments.find(order.category, symbol)
         series = Series(lab.feed.name, order.category, symbol, "trade", interval)
         with progress_bar(f"{symbol} {interval}") as on_progress:
-            return await Backfill(lab.feed, lab.store, lab.clock).run(
+            return await lab.backfill.run(
                 series,
                 start_ms,
                 end_ms,
