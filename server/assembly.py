@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from server.settings import Settings
 
 SIMULATED_URL = "http://simulated.exchange"
-# Beside the database, so that an older copy of it cannot forget a seal or an opening.
-LEDGER_WITNESS = "ledger-witness.jsonl"
 # Computations run on threads. With Python's own 5 ms an answer that passes through a few threads waits for each of them.
 THREAD_SWITCH_S = 0.0005
+# Beside the database, so that an older copy of it cannot forget a seal or an opening.
+LEDGER_WITNESS = "ledger-witness.jsonl"
 # A job outlasts a ban of the exchange; a direct call does not wait for one.
 JOB_PATIENCE_S = 3_600.0
 

@@ -12,15 +12,8 @@ from tools import backtests, history, jobs, market, optimization, strategies, sy
 from tools.declare import ToolDef
 
 FAMILIES: tuple[ModuleType, ...] = (
-    market,
-    history,
-    strategies,
-    backtests,
-    optimization,
-    jobs,
-    validation,
-    system,
-)
+    market, history, strategies, backtests, optimization, jobs, validation, system,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from engine.core.search.table import PointTable
 
 Matrix = NDArray[np.float64]
 # A batch is one transaction, and what a killed process has to do again.
-GRID_BATCH = 512
+GRID_BATCH = 256
 
 
 class Proposer(Protocol):

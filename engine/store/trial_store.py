@@ -356,7 +356,7 @@ async def _record(connection: AsyncConnection, study: Row[Any], batch: _Batch) -
     fresh = {trial.key for trial in batch.trials} - await _known(connection, study.id, batch.trials)
     if not fresh:
         return {}
-    batch = batch.only(fresh)
+    batch = await asyncio.to_thread(batch.only, fresh)
     row = {
         **batch.shared, "study_id": study.id, "feed": study.feed, "underlying": underlying_of(batch.shared["symbol"]),
         "rows": batch.returns.shape[0], "days": batch.returns.shape[1], "crc32": batch.crc32,

@@ -45,7 +45,7 @@ def call(tool: str, arguments: str, feed: str | None, home: Path | None, detach:
 
 async def run_tool(settings: Settings, tool: str, arguments: dict[str, Any], *, detach: bool) -> Answer:
     """Call the tool and, when it only started a job, stay until that job has ended."""
-    from server.commands.connection import ask, await_job, in_process_client, started_job
+    from server.commands.connection import JOB_ENDED, ask, await_job, in_process_client, started_job
     from server.commands.progress import progress_bar
 
     with progress_bar(tool) as on_progress:
@@ -54,7 +54,7 @@ async def run_tool(settings: Settings, tool: str, arguments: dict[str, Any], *, 
             job_id = started_job(answer) if starts_jobs(tool) else None
             if job_id is not None and not detach:
                 answer = await await_job(client, job_id, on_progress)
-    if job_id is not None and detach:
+    if job_id is not None and detach and answer.document.get("state") not in JOB_ENDED:
         click.echo("the job waits until a server with the same home runs (`bst serve`), which takes it up", err=True)
     return answer
 

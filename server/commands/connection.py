@@ -64,11 +64,9 @@ async def ask(client: Client, tool: str, arguments: dict[str, Any], on_progress:
 
 
 def started_job(answer: Answer) -> str | None:
-    """Return the id of the job that an answer hands out and that has not ended yet."""
+    """Return the id of the job that an answer hands out, also of one that did the same before and has ended."""
     job_id = answer.document.get("job_id")
-    if answer.is_error or not isinstance(job_id, str) or answer.document.get("state") in JOB_ENDED:
-        return None
-    return job_id
+    return job_id if isinstance(job_id, str) and not answer.is_error else None
 
 
 async def await_job(client: Client, job_id: str, on_progress: OnProgress | None = None) -> Answer:

@@ -16,6 +16,7 @@ LATE = {"start": "2024-05-10", "end": "2024-05-20"}
 ACROSS = {"start": "2024-04-28", "end": "2024-05-10"}
 # Long only: a short position would be ruined by any planted price, and ruin tells no price.
 BACKTEST = {"strategy": "ema_cross", **MARKET, **RANGE, "settings": {"allow_short": False}}
+SEARCH = {"strategy": "ema_cross", **MARKET, **RANGE, "settings": {"allow_short": False}, "min_trades": 1}
 LONG_DOCUMENT = {"name": "mean", "long_entry": "close > sma(close, 5)", "long_exit": "close < sma(close, 5)"}
 STOPPED = LONG_DOCUMENT | {"name": "stopped", "stop_loss": {"percent": 0.1}, "take_profit": {"percent": 0.1}}
 TRADE_LIST = """Trade #,Type,Date/Time,Signal,Price USDT,Position size (qty),Net P&L USDT
@@ -65,17 +66,6 @@ WALK: dict[str, list[dict[str, Any]]] = {
         BACKTEST | {"symbol": "BTCUSD", "category": "inverse"},
         BACKTEST | ACROSS | {"strategy": STOPPED, "settings": {"intrabar": "magnify"}},
     ],
-    "start_grid_search": [
-        {"strategy": "ema_cross", "grid": {"fast": [5, 9]}, **MARKET, **span} for span in (RANGE, LATE)
-    ],
-    "start_bayesian_search": [
-        {"strategy": "ema_cross", "space": {"fast": {"from": 5, "to": 9}}, "trials": 2, **MARKET, **span}
-        for span in (RANGE, LATE)
-    ],
-    "start_walk_forward": [
-        {"strategy": "ema_cross", "search": {"grid": {"fast": [5, 9]}}, "windows": 2, **MARKET, **span}
-        for span in (RANGE, LATE)
-    ],
     "list_runs": [
         {"limit": 50},
         {"limit": 50, "sort": "sharpe"},
@@ -86,8 +76,8 @@ WALK: dict[str, list[dict[str, Any]]] = {
     "reproduce_run": [{"run_id": "OLD_RUN"}, {"run_id": "RUN", "prove_causality": 2}],
     "show_chart": [{"run_id": "OLD_RUN"}, {"run_id": "RUN"}, {"run_id": "RUN", **LATE}],
     "compare_with_tradingview": [{"run_id": "OLD_RUN", "path": "LIST"}, {"run_id": "RUN", "path": "LIST"}],
-    "wait_for_job": [{"job_id": "JOB"}],
-    "get_job_result": [{"job_id": "JOB"}],
+    "wait_for_job": [{"job_id": job} for job in ("JOB", "OLD_SEARCH", "NEW_SEARCH", "NEW_WALK")],
+    "get_job_result": [{"job_id": job} for job in ("JOB", "OLD_SEARCH", "NEW_SEARCH", "NEW_WALK")],
     "cancel_job": [{"job_id": "JOB"}],
     "list_jobs": [{}],
     "get_verdict": [{"run_id": run, "include": ["regimes", "cpcv"]} for run in ("OLD_RUN", "RUN")],
@@ -100,6 +90,12 @@ WALK: dict[str, list[dict[str, Any]]] = {
     "health_check": [{"exchange": True}],
     "cache_stats": [{}],
     "clear_cache": [{"what": "exports", "confirm": True}],
+    # Last, and each in a study of its own: they run on while the walk goes on.
+    "start_grid_search": [SEARCH | {"grid": {"fast": [6, 12]}}],
+    "start_bayesian_search": [SEARCH | {"category": "spot", "space": {"fast": [5, 10]}, "trials": 2}],
+    "start_walk_forward": [
+        SEARCH | {"symbol": "BTCUSD", "category": "inverse", "search": {"grid": {"fast": [5, 10]}}, "windows": 2}
+    ],
 }
 # What differs between two labs without telling anything of prices.
 INCIDENTAL = {
@@ -153,13 +149,26 @@ async def prepare(lab: Any, folder: Path) -> dict[str, str]:
     before = await lab.call("get_candles", {**MARKET, **LATE, "limit": 5})
     assert planted_numbers(json.dumps(before)) or "888" in lab.home.name, "the walk would see a planted bar"
     assert old["metrics"]["total_return"] > 1, "and a figure that rests on one"
+    searched = SEARCH | {"grid": {"fast": [5, 10], "slow": [30, 60]}}
+    old_search = await done(lab, await lab.call("start_grid_search", searched))
     run = await lab.seal()
+    new_search = await done(lab, await lab.call("start_grid_search", searched | {"study": "the sealed one"}))
+    walked = SEARCH | {"search": {"grid": {"fast": [5, 10]}}, "windows": 2, "study": "the sealed one"}
+    new_walk = await done(lab, await lab.call("start_walk_forward", walked))
     job = await lab.call("start_backfill", {**MARKET, **RANGE})
     await lab.call("wait_for_job", {"job_id": job["job_id"]})
     return {
         "OLD_RUN": old["run_id"], "RUN": run["run_id"], "JOB": job["job_id"], "FILE": str(folder / "candles.csv"),
-        "LIST": str(folder / "list.csv"),
+        "LIST": str(folder / "list.csv"), "OLD_SEARCH": old_search, "NEW_SEARCH": new_search, "NEW_WALK": new_walk,
     }  # fmt: skip
+
+
+async def done(lab: Any, job: dict[str, Any]) -> str:
+    """Wait for a job and return its id."""
+    for _ in range(20):
+        if (await lab.call("wait_for_job", {"job_id": job["job_id"], "wait_seconds": 20}))["state"] == "done":
+            break
+    return job["job_id"]
 
 
 def text_of(path: str) -> str:
@@ -175,13 +184,6 @@ async def walk(lab: Any, folder: Path) -> list[tuple[str, Any]]:
             _, answer, text = await lab.ask(tool, filled(arguments, handles))
             assert not planted_numbers(text + json.dumps(answer)), (tool, arguments)
             answers.append((f"{tool} {arguments}", told(answer)))
-            if tool.startswith("start_") and "job_id" in answer:
-                # What a search keeps is there for the rest of the walk.
-                for _ in range(10):
-                    if (await lab.call("wait_for_job", {"job_id": answer["job_id"], "wait_seconds": 30}))[
-                        "state"
-                    ] == "done":
-                        break
     for uri in RESOURCES:
         try:
             text = (await lab.client.read_resource(filled(uri, handles))).contents[0].text

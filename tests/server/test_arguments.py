@@ -41,6 +41,7 @@ def test_null_is_the_same_as_leaving_an_optional_argument_out(name: str) -> None
     samples = {
         "symbol": "BTCUSDT", "interval": "60", "run_id": "run_0123456789ab", "job_id": "job_0123456789ab",
         "document": {"name": "x"}, "strategy": "ema_cross", "name": "ema_cross", "kind": "funding", "what": "exports",
+        "grid": {"fast": [5]}, "space": {"fast": [5]}, "search": {"grid": {"fast": [5]}},
     }  # fmt: skip
     given = {each: samples.get(each, "2024-01-01") for each in required}
     nulls = dict.fromkeys(set(mounted.parameters.get("properties", {})) - required)

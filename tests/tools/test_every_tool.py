@@ -20,6 +20,7 @@ from tools.catalog import all_tools
 SYMBOL = {"symbol": "BTCUSDT"}
 RANGE = {"start": "2024-01-01", "end": "2024-01-08"}
 BACKTEST = {"strategy": "ema_cross", "interval": "15", **SYMBOL, **RANGE}
+SEARCHED = {"strategy": "ema_cross", "interval": "60", "category": "spot", **SYMBOL, **RANGE}
 # On a market of its own: its seal withholds nothing from the other calls.
 SEALED_BACKTEST = {
     "strategy": "ema_cross",
@@ -29,7 +30,6 @@ SEALED_BACKTEST = {
     "end": "2023-06-01",
     "study": "every tool",
 }
-SEARCHED = {"strategy": "ema_cross", "interval": "60", "category": "spot", **SYMBOL, **RANGE}
 DOCUMENT = {"name": "my_cross", "long_entry": "crossover(close, sma(close, 20))", "stop_loss": {"percent": 2}}
 RUN, JOB = "run_000000000000", "job_000000000000"
 

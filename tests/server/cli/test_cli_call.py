@@ -100,6 +100,16 @@ def test_a_started_job_is_waited_for(run) -> None:
     assert document["items"][0]["upserts"] == 14 * 24
 
 
+def test_a_search_is_waited_for_and_asked_again_prints_its_result_again(run) -> None:
+    order = {"strategy": "ema_cross", "symbol": "BTCUSDT", "category": "spot", "interval": "60", "start": "2024-01-01",
+             "end": "2024-02-01", "grid": {"fast": [5, 10], "slow": [30, 60]}}  # fmt: skip
+    first = run("call", "start_grid_search", json.dumps(order))
+    assert first.exit_code == 0, first.output
+    document = json.loads(first.stdout)
+    assert (document["state"], document["total"], document["trials"]) == ("done", 4, 4)
+    assert run("call", "start_grid_search", json.dumps(order)).stdout == first.stdout
+
+
 def test_a_detached_job_is_left_to_a_server(run, call) -> None:
     result = run("call", "start_backfill", json.dumps(BACKFILL), "--detach")
     assert result.exit_code == 0
