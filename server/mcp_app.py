@@ -45,6 +45,8 @@ Handles: run_... (a stored backtest), job_... (background work; survives a resta
 Units: times are ISO 8601 UTC, start inclusive, end exclusive; returns and drawdowns are fractions (0.05 = 5 %), arguments named \
 *_percent are percent; money is in the settlement currency. null comes with a reason, never a made-up number.
 A result with "source": "simulated" rests on generated candles, "replay" on local files; say so when you quote it.
+Naming a study in run_backtest counts every strategy tried and seals the end of that market for all tools ("withheld"); when one run is \
+chosen, ask the user, then open_holdout: once, for good.
 Every answer states its data, costs and conventions; quote them with the figures. Errors carry "fix": the argument or the next call.
 """
 

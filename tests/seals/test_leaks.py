@@ -66,7 +66,11 @@ WALK: dict[str, list[dict[str, Any]]] = {
         BACKTEST | {"symbol": "BTCUSD", "category": "inverse"},
         BACKTEST | ACROSS | {"strategy": STOPPED, "settings": {"intrabar": "magnify"}},
     ],
-    "list_runs": [{}, {"sort": "sharpe"}, {"sort": "total_return", "symbol": "BTCUSDT"}],
+    "list_runs": [
+        {"limit": 50},
+        {"limit": 50, "sort": "sharpe"},
+        {"limit": 50, "sort": "total_return", "symbol": "BTCUSDT"},
+    ],
     "get_run": [{"run_id": "OLD_RUN", "equity_points": 50}, {"run_id": "RUN", "equity_points": 500}],
     "get_trades": [{"run_id": "OLD_RUN"}, {"run_id": "RUN", "sort": "best", "limit": 500}],
     "reproduce_run": [{"run_id": "OLD_RUN"}, {"run_id": "RUN", "prove_causality": 2}],

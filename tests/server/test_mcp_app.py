@@ -116,7 +116,7 @@ async def test_a_schema_has_no_generated_titles_and_keeps_a_property_called_titl
         schema = (await client.list_tools()).tools[0].input_schema
     assert "title" not in schema
     assert schema["additionalProperties"] is False
-    assert schema["properties"]["title"] == {"description": "A text", "maxLength": 20, "type": "string"}
+    assert schema["properties"]["title"] == {"description": "A text", "type": "string"}
 
 
 @MODES

@@ -23,7 +23,7 @@ HOURLY_VOLATILITY = 0.6 / np.sqrt(8_760)
 
 
 def write_market(path: Path, seed: int, afternoon_drift: float) -> None:
-    """Write hourly candles whose returns are normal, with a drift of so many deviations from 14 to 20 o'clock."""
+    """Write hourly candles with normal returns, a drift of so many deviations from 14 to 20 o'clock, and bar numbers as volume."""
     random = np.random.default_rng(seed)
     hours = np.arange(BARS) % 24
     returns = HOURLY_VOLATILITY * (random.standard_normal(BARS) + afternoon_drift * ((hours >= 14) & (hours < 20)))
@@ -32,7 +32,7 @@ def write_market(path: Path, seed: int, afternoon_drift: float) -> None:
     open_ = np.concatenate(([200.0], close[:-1]))
     high, low = np.maximum(open_, close) * 1.001, np.minimum(open_, close) * 0.999
     columns = zip(*(column.tolist() for column in (open_, high, low, close)), strict=True)
-    rows = [f"{START_MS + bar * HOUR_MS},{','.join(map(repr, prices))},1" for bar, prices in enumerate(columns)]
+    rows = [f"{START_MS + bar * HOUR_MS},{','.join(map(repr, prices))},{bar}" for bar, prices in enumerate(columns)]
     path.write_text("\n".join(["time,open,high,low,close,volume", *rows]), encoding="utf-8")
 
 
@@ -86,7 +86,7 @@ def filled_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def fill() -> None:
         async with opened(home) as lab:
-            for symbol, seed, drift in (("EDGEUSDT", 5, 0.16), ("NOISEUSDT", 6, 0.0)):
+            for symbol, seed, drift in (("EDGEUSDT", 5, 0.16), ("WALKUSDT", 6, 0.0)):
                 path = home / f"{symbol}.csv"
                 write_market(path, seed, drift)
                 await lab.call("import_candles", {"path": str(path), "symbol": symbol, "interval": "60"})
