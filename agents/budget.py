@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -25,7 +25,7 @@ _TOKENS_OF_FORM = 100
 Scope = Literal["call", "pipeline", "day"]
 
 
-class BudgetSpent(Exception):  # noqa: N818  told to the router only
+class BudgetSpent(Exception):
     """The next call could cost more than is left."""
 
     def __init__(self, scope: Scope, detail: str) -> None:
@@ -62,7 +62,7 @@ class Budget:
         self._reserved: defaultdict[str, Spending] = defaultdict(Spending)
 
     @asynccontextmanager
-    async def reserved(self, worst: Spending, purse: Purse) -> AsyncIterator[None]:
+    async def reserved(self, worst: Spending, purse: Purse) -> AsyncGenerator[None]:
         """Hold the worst case of a call while it runs, or raise `BudgetSpent` before anything is sent."""
         scopes = ["day", *([f"pipeline {purse.pipeline_id}"] if purse.pipeline_id else [])]
         async with self._reserving:

@@ -148,6 +148,10 @@ class Completion:
 class AgentClient(Protocol):
     """Asks models. Raises `AttemptFailed` and nothing else (but cancellation)."""
 
+    async def ready(self) -> None:
+        """Wait until a call would begin at once, so that loading costs no agent its time."""
+        ...
+
     async def complete(self, request: CompletionRequest, deadline: float) -> Completion:
         """Return the whole answer; `deadline` is a time of the clock's `monotonic`."""
         ...

@@ -6,10 +6,17 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+from tenacity.stop import stop_base
 
 from agents.breaker import Breaker
 from agents.budget import BudgetSpent, worst_case
@@ -34,9 +41,11 @@ MOST_RE_ASKS = 2
 # A vendor that asks for a longer pause is left for the next agent; the last one in the chain is waited for.
 PATIENCE_S = 5.0
 LAST_PATIENCE_S = 30.0
+UNREACHABLE_REST_S = 10.0
 # One agent may use this share of the time that is left while others wait behind it.
 _SHARE_OF_DEADLINE = 0.6
 _MILLISECONDS = 1_000.0
+_LONGEST_DETAIL = 800
 _full_jitter = wait_random_exponential(multiplier=0.5, max=8)
 
 
@@ -71,6 +80,66 @@ class Accepted:
     value: BaseModel | str
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one attempt.
+
+    Attributes
+    ----------
+    assumed : Spending, optional
+        The worst case, when it is not known whether the vendor bills.
+    """
+
+    outcome: CallOutcome
+    error_class: str = ""
+    detail: str = ""
+    status: int | None = None
+    completion: Completion | None = None
+    assumed: Spending | None = None
+    problems: tuple[str, ...] = ()
+    started_ms: int | None = None
+    duration_ms: float = 0.0
+
+    @property
+    def usage(self) -> Usage:
+        """Return the tokens, assumed ones counted as read."""
+        if self.completion:
+            return self.completion.usage
+        return Usage(tokens_in=self.assumed.tokens if self.assumed else 0)
+
+    @property
+    def cost_usd(self) -> float:
+        """Return the cost, named, calculated or assumed."""
+        if self.completion:
+            return self.completion.cost_usd
+        return self.assumed.cost_usd if self.assumed else 0.0
+
+    @property
+    def cost_source(self) -> CostSource:
+        """Return where the cost comes from."""
+        if self.completion:
+            return self.completion.cost_source
+        return "estimate" if self.assumed else "none"
+
+    @property
+    def served_model(self) -> str:
+        """Return who says it answered."""
+        return self.completion.served_model if self.completion else ""
+
+
+class _Timing:
+    """When an attempt began and how long it has taken."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started_ms, self._started = clock.now_ms(), clock.monotonic()
+
+    def of(self, result: Result) -> Result:
+        """Return the result with its times."""
+        passed_ms = (self._clock.monotonic() - self._started) * _MILLISECONDS
+        return replace(result, started_ms=self._started_ms, duration_ms=passed_ms)
+
+
 class Fallback:
     """Asks the agents of a chain in turn until one gives an answer that passes.
 
@@ -93,6 +162,7 @@ class Fallback:
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
         self._vendor_blocks: dict[str, str] = {}
+        self._rests_until: dict[str, float] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     def breaker(self, agent: Agent) -> Breaker:
@@ -100,6 +170,7 @@ class Fallback:
         breaker = self._breakers.setdefault(agent.name, Breaker(self._clock))
         if (reason := self._vendor_blocks.get(_account(agent))) and not breaker.blocked_because:
             breaker.block(reason)
+        breaker.rest(self._rests_until.get(_account(agent), 0.0) - self._clock.monotonic())
         return breaker
 
     async def answer(self, question: Question, agents: Sequence[Agent], progress: Progress | None) -> Accepted | None:
@@ -115,74 +186,11 @@ class Fallback:
                 return accepted
         return None
 
-    async def record(
-        self,
-        question: Question,
-        agent: Agent,
-        outcome: CallOutcome,
-        *,
-        error_class: str = "",
-        detail: str = "",
-        status: int | None = None,
-        started_ms: int | None = None,
-        duration_ms: float = 0.0,
-        completion: Completion | None = None,
-        assumed: Spending | None = None,
-        problems: tuple[str, ...] = (),
-    ) -> None:
+    async def record(self, question: Question, agent: Agent, result: Result) -> None:
         """Keep one attempt in the audit trail and show it in the answer; its cost leaves the purse."""
-        usage = completion.usage if completion else Usage(tokens_in=assumed.tokens if assumed else 0)
-        cost_usd = completion.cost_usd if completion else assumed.cost_usd if assumed else 0.0
-        source: CostSource = completion.cost_source if completion else "estimate" if assumed else "none"
-        served = completion.served_model if completion else ""
-        request = question.request
-        question.purse.pay(cost_usd, usage.total)
-        question.attempts.append(
-            Attempt(
-                agent=agent.name,
-                requested_model=agent.model,
-                served_model=served,
-                outcome=outcome,
-                error_class=error_class,
-                status=status,
-                ms=round(duration_ms, 3),
-                tokens=usage.total,
-                cost_usd=cost_usd,
-                cost_source=source,
-                problems=problems,
-            )
-        )
-        await self._memory.add_agent_call(
-            AgentCall(
-                id="call_" + secrets.token_hex(8),
-                question_id=question.id,
-                number=len(question.attempts),
-                at_ms=self._clock.now_ms() if started_ms is None else started_ms,
-                task=question.route.task,
-                purpose=request.purpose,
-                pipeline_id=request.pipeline_id,
-                step=request.step,
-                agent=agent.name,
-                vendor=agent.vendor,
-                requested_model=agent.model,
-                served_model=served,
-                outcome=outcome,
-                error_class=error_class,
-                detail=detail or " | ".join(problems)[:800],
-                http_status=status,
-                duration_ms=duration_ms,
-                first_token_ms=completion.first_token_ms if completion else None,
-                tokens_in=usage.tokens_in,
-                tokens_out=usage.tokens_out,
-                tokens_reasoning=usage.tokens_reasoning,
-                tokens_cached=usage.tokens_cached,
-                cost_usd=cost_usd,
-                cost_source=source,
-                rule=question.route.rule,
-                prompt_version=request.prompt_version,
-                question_hash=question.hash,
-            )
-        )
+        question.purse.pay(result.cost_usd, result.usage.total)
+        question.attempts.append(_shown(agent, result))
+        await self._memory.add_agent_call(_row(question, agent, result, self._clock.now_ms()))
 
     async def _ask_one(
         self, question: Question, agent: Agent, progress: Progress | None, *, is_last: bool
@@ -191,7 +199,7 @@ class Fallback:
         breaker = self.breaker(agent)
         if not breaker.allows():
             reason = breaker.blocked_because or f"left alone for {breaker.closes_in_s:.0f} s after failures"
-            await self.record(question, agent, "skipped", error_class=f"breaker_{breaker.state}", detail=reason)
+            await self.record(question, agent, Result("skipped", f"breaker_{breaker.state}", reason))
             return None
         prompt = question.prompt
         try:
@@ -207,7 +215,7 @@ class Fallback:
         except AttemptFailed:
             return None
         except BudgetSpent as spent:
-            await self.record(question, agent, "skipped", error_class=f"{spent.scope}_budget", detail=spent.detail)
+            await self.record(question, agent, Result("skipped", f"{spent.scope}_budget", spent.detail))
         finally:
             breaker.abandoned()
         return None
@@ -217,14 +225,10 @@ class Fallback:
         patience_s = LAST_PATIENCE_S if step.is_last else PATIENCE_S
         deadline = step.deadline(self._clock.monotonic())
 
-        def is_over(state: RetryCallState) -> bool:
-            wait_s = state.upcoming_sleep
-            return wait_s > patience_s or self._clock.monotonic() + wait_s >= deadline
-
         tries = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, AttemptFailed) and error.is_transient),
             wait=_pause_s,
-            stop=stop_after_attempt(MOST_TRIES) | is_over,
+            stop=stop_after_attempt(MOST_TRIES) | _PatienceEnds(self._clock, patience_s, deadline),
             sleep=self._clock.sleep,
             reraise=True,
         )
@@ -242,37 +246,27 @@ class Fallback:
             agent, question.system, step.prompt, question.schema, question.request.max_output_tokens
         )
         worst = worst_case(request)
-        started_ms, started = self._clock.now_ms(), self._clock.monotonic()
-
-        def passed_ms() -> float:
-            return (self._clock.monotonic() - started) * _MILLISECONDS
-
+        timing = _Timing(self._clock)
         async with self._budget.reserved(worst, question.purse):
             try:
                 completion = await self._completion(request, deadline, step)
             except AttemptFailed as failure:
                 self._remember_failure(agent, breaker, failure)
-                await self.record(
-                    question, agent, "failed", error_class=failure.kind, detail=failure.detail, status=failure.status,
-                    started_ms=started_ms, duration_ms=passed_ms(), assumed=worst if failure.kind in MAYBE_BILLED else None,
-                )  # fmt: skip
+                assumed = worst if failure.kind in MAYBE_BILLED else None
+                result = Result("failed", failure.kind, failure.detail, failure.status, assumed=assumed)
+                await self.record(question, agent, timing.of(result))
                 raise
             except asyncio.CancelledError:
                 # The vendor may go on working, and bills what it does.
-                await asyncio.shield(
-                    self.record(
-                        question, agent, "failed", error_class="cancelled", started_ms=started_ms,
-                        duration_ms=passed_ms(), assumed=worst,
-                    )
-                )  # fmt: skip
+                result = timing.of(Result("failed", "cancelled", assumed=worst))
+                await asyncio.shield(self.record(question, agent, result))
                 raise
             breaker.succeeded()
             judged = judge(completion.text, question.form, _with_sources(question.evidence, completion))
-            await self.record(
-                question, agent, "invalid" if judged.problems else "answered",
-                error_class="checks" if judged.problems else "", status=200, started_ms=started_ms,
-                duration_ms=passed_ms(), completion=completion, problems=judged.problems,
-            )  # fmt: skip
+            result = Result("answered", status=200, completion=completion)
+            if judged.problems:
+                result = Result("invalid", "checks", status=200, completion=completion, problems=judged.problems)
+            await self.record(question, agent, timing.of(result))
         return completion, judged
 
     async def _completion(self, request: CompletionRequest, deadline: float, step: _Step) -> Completion:
@@ -295,6 +289,9 @@ class Fallback:
             breaker.block(self._vendor_blocks[_account(agent)])
         elif failure.kind not in ABOUT_THE_QUESTION:
             breaker.failed()
+        if failure.kind == "unreachable":
+            # Nobody listens there: no reason to find that out again for every agent and question.
+            self._rests_until[_account(agent)] = self._clock.monotonic() + UNREACHABLE_REST_S
         if failure.retry_after_s is not None and failure.retry_after_s > PATIENCE_S:
             breaker.rest(failure.retry_after_s)
 
@@ -321,6 +318,69 @@ class _Step:
         """Report progress to whoever listens."""
         if self.progress is not None:
             await self.progress(AgentProgress(kind, self.agent.name, text, tokens))
+
+
+def _shown(agent: Agent, result: Result) -> Attempt:
+    return Attempt(
+        agent=agent.name,
+        requested_model=agent.model,
+        served_model=result.served_model,
+        outcome=result.outcome,
+        error_class=result.error_class,
+        status=result.status,
+        ms=round(result.duration_ms, 3),
+        tokens=result.usage.total,
+        cost_usd=result.cost_usd,
+        cost_source=result.cost_source,
+        problems=result.problems,
+    )
+
+
+def _row(question: Question, agent: Agent, result: Result, now_ms: int) -> AgentCall:
+    request, usage = question.request, result.usage
+    return AgentCall(
+        id="call_" + secrets.token_hex(8),
+        question_id=question.id,
+        number=len(question.attempts),
+        at_ms=now_ms if result.started_ms is None else result.started_ms,
+        task=question.route.task,
+        purpose=request.purpose,
+        pipeline_id=request.pipeline_id,
+        step=request.step,
+        agent=agent.name,
+        vendor=agent.vendor,
+        requested_model=agent.model,
+        served_model=result.served_model,
+        outcome=result.outcome,
+        error_class=result.error_class,
+        detail=result.detail or " | ".join(result.problems)[:_LONGEST_DETAIL],
+        http_status=result.status,
+        duration_ms=result.duration_ms,
+        first_token_ms=result.completion.first_token_ms if result.completion else None,
+        tokens_in=usage.tokens_in,
+        tokens_out=usage.tokens_out,
+        tokens_reasoning=usage.tokens_reasoning,
+        tokens_cached=usage.tokens_cached,
+        cost_usd=result.cost_usd,
+        cost_source=result.cost_source,
+        rule=question.route.rule,
+        prompt_version=request.prompt_version,
+        question_hash=question.hash,
+    )
+
+
+class _PatienceEnds(stop_base):
+    """Stops when the next pause is too long, or ends after the deadline."""
+
+    def __init__(self, clock: Clock, patience_s: float, deadline: float) -> None:
+        self._clock = clock
+        self._patience_s = patience_s
+        self._deadline = deadline
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        """Return whether to give up."""
+        pause_s = retry_state.upcoming_sleep
+        return pause_s > self._patience_s or self._clock.monotonic() + pause_s >= self._deadline
 
 
 def _pause_s(state: RetryCallState) -> float:

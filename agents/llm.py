@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -82,6 +83,7 @@ class _Library:
             import litellm
 
             _quieten(litellm)
+            asyncio.run(_exercise(litellm))
             self._module = litellm
         except BaseException as error:  # noqa: BLE001  kept and raised for whoever waits
             self._failure = error
@@ -100,6 +102,33 @@ def _quieten(litellm: Any) -> None:
     litellm.disable_aiohttp_transport = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+async def _exercise(litellm: Any) -> None:
+    """Ask once along every route, at a port that refuses: LiteLLM imports more at the first call, which would stop the
+    event loop for seconds.
+    """  # noqa: D205
+    with socket.socket() as nobody:
+        # Bound but not listening, so that nobody else can answer there.
+        nobody.bind(("127.0.0.1", 0))
+        base = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        options = {"api_base": base, "api_key": "none", "timeout": 5, "max_retries": 0, "num_retries": 0}
+        for model in ("deepseek/deepseek-flash", "openai/none"):
+            with suppress(Exception):
+                await litellm.acompletion(model=model, messages=[{"role": "user", "content": ""}], **options)
+        with suppress(Exception):
+            await litellm.aresponses(model="perplexity/preset/low", input="", **options)
+    await _let_go(litellm)
+
+
+async def _let_go(litellm: Any) -> None:
+    """Close the connections of the running event loop and stop LiteLLM's worker in it."""
+    await litellm.close_litellm_async_clients()
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    worker = _logging_worker()
+    with suppress(asyncio.CancelledError):
+        await worker.flush()
+        await worker.stop()
 
 
 _LIBRARY = _Library()
@@ -136,6 +165,10 @@ class LiteLLMClient:
         self._secrets = settings.secrets()
         self._copilot_folder = settings.copilot_token_folder
         self._connection: Any = None
+
+    async def ready(self) -> None:
+        """Wait until LiteLLM is imported."""
+        await _LIBRARY.ready()
 
     async def complete(self, request: CompletionRequest, deadline: float) -> Completion:
         """Return the whole answer."""
@@ -184,18 +217,13 @@ class LiteLLMClient:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
-        await library.close_litellm_async_clients()
-        library.in_memory_llm_clients_cache.flush_cache()
-        worker = _logging_worker()
-        with suppress(asyncio.CancelledError):
-            await worker.flush()
-            await worker.stop()
+        await _let_go(library)
 
     def _seconds_until(self, deadline: float) -> float:
         return max(0.001, deadline - self._clock.monotonic())
 
     @asynccontextmanager
-    async def _guarded(self, deadline: float) -> AsyncIterator[None]:
+    async def _guarded(self, deadline: float) -> AsyncGenerator[None]:
         """Hold the total deadline around a call and turn whatever fails into `AttemptFailed`."""
         try:
             async with asyncio.timeout(self._seconds_until(deadline)):
@@ -204,7 +232,7 @@ class LiteLLMClient:
             raise
         except TimeoutError as error:
             raise AttemptFailed("timeout", "no complete answer before the deadline") from error
-        except Exception as error:  # noqa: BLE001  a vendor library raises anything; each is named in the audit trail
+        except Exception as error:
             raise attempt_failure(error, self._secrets) from error
 
     async def _prepared(self, agent: Agent) -> Any:
@@ -360,19 +388,25 @@ async def _stream_responses(
     stream = await library.aresponses(**responses_arguments(request, timeout_s), stream=True, client=connection)
     try:
         async for event in stream:
-            kind = str(getattr(event.type, "value", event.type))
-            if kind == "response.output_text.delta":
-                yield Delta(str(event.delta))
-            elif kind in {"response.failed", "error", "response.incomplete"}:
-                raise AttemptFailed("failed_run", kind, status=200)
-            elif kind == "response.completed":
-                yield responses_completion(request.agent, event.response)
+            piece = _responses_piece(event, request.agent)
+            if piece is not None:
+                yield piece
+            if isinstance(piece, Completion):
                 return
     except AttemptFailed:
         raise
     except Exception as error:
         raise _broken_stream(error) from error
     raise AttemptFailed("cut_stream", "the stream ended without its end")
+
+
+def _responses_piece(event: Any, agent: Agent) -> Delta | Completion | None:
+    kind = str(getattr(event.type, "value", event.type))
+    if kind == "response.output_text.delta":
+        return Delta(str(event.delta))
+    if kind in {"response.failed", "error", "response.incomplete"}:
+        raise AttemptFailed("failed_run", kind, status=200)
+    return responses_completion(agent, event.response) if kind == "response.completed" else None
 
 
 def _broken_stream(error: Exception) -> AttemptFailed:
@@ -460,7 +494,7 @@ def _one_request_connection() -> Any:
 
     class OneRequestHandler(AsyncHTTPHandler):
         async def single_connection_post_request(self, *_arguments: Any, **_options: Any) -> Any:
-            raise  # noqa: PLE0704  called while the first failure is being handled: that one is the answer
+            raise
 
         async def post(self, *arguments: Any, **options: Any) -> Any:
             response: Any = await super().post(*arguments, **options)

@@ -108,12 +108,33 @@ _TRADES_KEY = re.compile(r"trade|wins|losses|count|entries|exits|winning|losing"
 _WORD_VALUES: Mapping[str, int] = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+        ]
     )
 } | {
     word: value
     for value, word in zip(
-        range(20, 100, 10), "twenty thirty forty fifty sixty seventy eighty ninety".split(), strict=True
+        range(20, 100, 10), ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], strict=True
     )
 }
 _MULTIPLIERS: Mapping[str, int] = {"hundred": 100, "thousand": 1_000, "million": 1_000_000}
@@ -368,7 +389,9 @@ def _without_dates(text: str, facts: Facts) -> tuple[str, list[str]]:
 def _month(text: str) -> int:
     if text.isdigit():
         return int(text)
-    return "jan feb mar apr may jun jul aug sep oct nov dec".split().index(text[:3].lower()) + 1
+    return ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"].index(
+        text[:3].lower()
+    ) + 1
 
 
 def _without_names(text: str, facts: Facts) -> str:

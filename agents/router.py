@@ -17,6 +17,7 @@ from agents.answers import form_named, schema_of
 from agents.budget import Budget, Purse
 from agents.cache import AnswerCache, answer_key, search_results_of
 from agents.checks import Evidence, judge
+from agents.client import AttemptFailed
 from agents.fallback import Accepted, Fallback, Question
 from agents.prompting import prompt_text, prompt_version, system_text, user_text
 from agents.providers import HOST, Agent, agents_of
@@ -266,6 +267,13 @@ class Router:
     async def _asked(
         self, question: Question, chain: list[Agent], keys: list[str], progress: Progress | None
     ) -> RoutedAnswer:
+        try:
+            async with asyncio.timeout(max(0.0, question.deadline - self._clock.monotonic())):
+                await self._client.ready()
+        except TimeoutError:
+            return await self._delegated(question, "the client library was still being loaded; ask again")
+        except AttemptFailed as failure:
+            return await self._delegated(question, failure.detail)
         accepted = await self._fallback.answer(question, chain, progress)
         if accepted is None:
             return await self._delegated(question)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast, get_args
+from typing import Literal, TypeGuard, get_args
 
 from agents.providers import HOST
 from engine.errors import BadRequest
@@ -97,7 +97,7 @@ def classify(prompt: str) -> tuple[Task, str]:
         scores[task] = sum(weight for _, weight in hits)
         words[task] = [word for word, _ in hits]
     best = max(scores.values())
-    winners = [task for task in TASKS if scores[task] == best]
+    winners: list[Task] = [task for task in TASKS if scores[task] == best]
     if best == 0:
         return "reason", "no known word: reason"
     if len(winners) > 1:
@@ -109,7 +109,7 @@ def read_table(routes: Mapping[str, Sequence[str]], known: Sequence[str]) -> dic
     """Return the routing table with overrides; unknown tasks and agents are refused by name."""
     table = dict(DEFAULT_ROUTES)
     for task, names in routes.items():
-        if task not in TASKS:
+        if not _is_task(task):
             raise BadRequest(f"the routing table names an unknown task {task!r}", fix=f"tasks are {', '.join(TASKS)}")
         unknown = [name for name in names if name not in {*known, LOCAL, HOST}]
         if unknown:
@@ -117,7 +117,7 @@ def read_table(routes: Mapping[str, Sequence[str]], known: Sequence[str]) -> dic
                 f"the routing table names an unknown agent {unknown[0]!r}",
                 fix=f"agents are {', '.join([*known, LOCAL])}",
             )
-        table[cast("Task", task)] = tuple(names)
+        table[task] = tuple(names)
     return table
 
 
@@ -127,4 +127,8 @@ def checked_task(task: str) -> Task:
         raise BadRequest(
             f"unknown task {task!r}", fix=f"give one of {', '.join(TASKS)}, or none to classify the prompt"
         )
-    return cast("Task", task)
+    return task
+
+
+def _is_task(task: str) -> TypeGuard[Task]:
+    return task in TASKS

@@ -68,8 +68,9 @@ def redacted(text: str, secrets: Sequence[str]) -> str:
 
 def _kind(error: BaseException, status: int | None) -> FailureKind:
     names = [type(each).__name__ for each in _chain(error)]
-    if (named := next((_BY_NAME[name] for name in names if name in _BY_NAME), None)) is not None:
-        return named
+    named: list[FailureKind] = [_BY_NAME[name] for name in names if name in _BY_NAME]
+    if named:
+        return named[0]
     text = str(error)
     if _UNREACHABLE_NAMES & set(names) or "Connection refused" in text or "connection attempts failed" in text:
         return "unreachable"
@@ -81,7 +82,9 @@ def _kind(error: BaseException, status: int | None) -> FailureKind:
         return "quota"
     if status == 200 or _PAYLOAD_NAMES & set(names):
         return "failed_run" if "run failed" in text else "bad_payload"
-    return _BY_STATUS.get(status or 0, "connection" if status is None else _by_hundred(status))
+    if status is None:
+        return "connection"
+    return _BY_STATUS.get(status, _by_hundred(status))
 
 
 def _by_hundred(status: int) -> FailureKind:
