@@ -228,7 +228,7 @@ class Fallback:
         tries = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, AttemptFailed) and error.is_transient),
             wait=_pause_s,
-            stop=stop_after_attempt(MOST_TRIES) | _PatienceEnds(self._clock, patience_s, deadline),
+            stop=stop_after_attempt(MOST_TRIES) | _PatienceEnds(self._clock, breaker, patience_s, deadline),
             sleep=self._clock.sleep,
             reraise=True,
         )
@@ -370,16 +370,19 @@ def _row(question: Question, agent: Agent, result: Result, now_ms: int) -> Agent
 
 
 class _PatienceEnds(stop_base):
-    """Stops when the next pause is too long, or ends after the deadline."""
+    """Stops when the breaker has opened, when the next pause is too long, or when it ends after the deadline."""
 
-    def __init__(self, clock: Clock, patience_s: float, deadline: float) -> None:
+    def __init__(self, clock: Clock, breaker: Breaker, patience_s: float, deadline: float) -> None:
         self._clock = clock
+        self._breaker = breaker
         self._patience_s = patience_s
         self._deadline = deadline
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         """Return whether to give up."""
         pause_s = retry_state.upcoming_sleep
+        if self._breaker.state == "open" and self._breaker.closes_in_s > pause_s:
+            return True
         return pause_s > self._patience_s or self._clock.monotonic() + pause_s >= self._deadline
 
 

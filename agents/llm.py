@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+import warnings
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -100,6 +101,10 @@ def _quieten(litellm: Any) -> None:
     litellm.disable_copilot_system_to_assistant = True
     # One HTTP stack for all vendors, closed as a whole.
     litellm.disable_aiohttp_transport = True
+    # What it does wrong with other libraries is nothing that our users can mend.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="litellm")
+    warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
+    warnings.filterwarnings("ignore", message=r"Item '.*' on TypedDict class", category=UserWarning)
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -413,7 +418,7 @@ def _broken_stream(error: Exception) -> AttemptFailed:
     failure = attempt_failure(error, ())
     if failure.kind in {"timeout", "rate_limited", "overloaded"}:
         return failure
-    return AttemptFailed("cut_stream", type(error).__name__, status=failure.status)
+    return AttemptFailed("cut_stream", failure.detail, status=failure.status)
 
 
 def _thinking_arguments(agent: Agent) -> dict[str, Any]:

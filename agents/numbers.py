@@ -153,7 +153,7 @@ _EARLIEST_TIME_MS, _LATEST_TIME_MS = 1.0e12, 4.2e12
 class Fact:
     """A number that may be quoted, and where it stands."""
 
-    path: str
+    path: str  # empty for a number met in a text
     value: float
     is_percent: bool = False
 
@@ -193,7 +193,7 @@ def facts_from(brief: object, texts: Sequence[str] = ()) -> Facts:
     for path, value in _leaves(brief, ""):
         if isinstance(value, str):
             days += _days_in(value)
-            numbers += [Fact(path, number, is_percent) for number, is_percent in _numbers_in(value)]
+            numbers += [Fact("", number, is_percent) for number, is_percent in _numbers_in(value)]
         else:
             numbers.append(Fact(path, value))
             if _EARLIEST_TIME_MS < value < _LATEST_TIME_MS:
@@ -226,7 +226,7 @@ def _facts_about(quote: Quote, facts: Sequence[Fact]) -> Sequence[Fact]:
             # A text that may be quoted (question, search result) names no paths, so it stays allowed.
             return [*named, *(fact for fact in facts if not fact.path)] if named else facts
     if _TRADES_AFTER.match(quote.after) and not quote.unit:
-        named = [fact for fact in facts if _TRADES_KEY.search(fact.path)]
+        named = [fact for fact in facts if _TRADES_KEY.search(fact.path) and fact.value.is_integer()]
         return [*named, *(fact for fact in facts if not fact.path)] if named else facts
     return facts
 
@@ -286,7 +286,7 @@ def _sign_agrees(quote: Quote, fact: Fact) -> bool:
 
 
 def _is_count(fact: Fact) -> bool:
-    return float(fact.value).is_integer()
+    return fact.value.is_integer()
 
 
 def _needs_no_fact(quote: Quote) -> bool:
@@ -434,8 +434,9 @@ def _numbers_in(text: str) -> Iterator[tuple[float, bool]]:
         for value, _ in _readings(found):
             yield sign * value * _SCALES.get(unit, 1.0), unit in _PERCENT_UNITS
     for found in _NAME_WITH_DIGITS.finditer(text):
-        for digits in re.findall(r"\d+", found.group(0)):
-            yield float(digits), False
+        # EMA20 holds a length; an identifier such as run_7f3a holds none.
+        if length := re.fullmatch(r"[A-Za-z]{1,6}_?(\d{1,3})", found.group(0)):
+            yield float(length.group(1)), False
 
 
 def _days_in(text: str) -> list[str]:
