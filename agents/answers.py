@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -177,8 +178,9 @@ def form_named(name: str) -> type[BaseModel]:
     return _FORMS[name]
 
 
+@cache
 def schema_of(form: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of a form with its marks and without generated titles."""
+    """Return the JSON schema of a form with its marks and without generated titles; the same object every time."""
     schema = _without_titles(form.model_json_schema())
     assert isinstance(schema, dict)  # noqa: S101  for the type checker: an object goes in, an object comes out
     return schema

@@ -333,7 +333,7 @@ def chat_completion(agent: Agent, answer: Any) -> Completion:
         raise AttemptFailed("bad_payload", "the answer holds no message")
     usage = _usage(getattr(answer, "usage", None))
     cost_usd, source = _cost(agent, usage, None)
-    return Completion(message.content or "", str(answer.model or ""), usage, cost_usd, source)
+    return Completion(message.content or "", _served(agent, answer.model), usage, cost_usd, source)
 
 
 def responses_completion(agent: Agent, answer: Any) -> Completion:
@@ -367,7 +367,7 @@ async def _stream_chat(
     served = ""
     try:
         async for chunk in stream:
-            served = str(chunk.model or served)
+            served = _served(request.agent, chunk.model) or served
             if (counted := getattr(chunk, "usage", None)) is not None:
                 usage = _usage(counted)
             delta = chunk.choices[0].delta if chunk.choices else None
@@ -419,6 +419,11 @@ def _broken_stream(error: Exception) -> AttemptFailed:
     if failure.kind in {"timeout", "rate_limited", "overloaded"}:
         return failure
     return AttemptFailed("cut_stream", failure.detail, status=failure.status)
+
+
+def _served(agent: Agent, model: object) -> str:
+    """Return the model as the vendor names it; LiteLLM puts its own prefix in front for some."""
+    return str(model or "").removeprefix(f"{agent.model.partition('/')[0]}/")
 
 
 def _thinking_arguments(agent: Agent) -> dict[str, Any]:
