@@ -12,6 +12,7 @@ from agents.cache import AnswerCache, answer_key
 from agents.client import CompletionRequest
 from agents.memory import MemoryInProcess
 from agents.providers import FREE, Price, agents_of
+from agents.questions import AgentProgress, throttled
 from agents.routing import DEFAULT_ROUTES, TASKS, classify
 from agents.settings import AgentSettings, Limits, read_local_servers, read_routes
 from agents.vendor_errors import redacted
@@ -205,6 +206,22 @@ async def test_turns_under_one_key_are_taken_one_by_one_and_leave_nothing_behind
     await asyncio.gather(*(take("a") for _ in range(5)))
     assert most == 1
     assert cache._turns == {}
+
+
+async def test_a_throttled_listener_hears_four_pieces_a_second_and_everything_else():
+    clock = ManualClock()
+    heard: list[str] = []
+
+    async def listen(event: AgentProgress) -> None:
+        heard.append(event.text)
+
+    slow = throttled(listen, clock)
+    for number in range(100):
+        await slow(AgentProgress("text", "deepseek", str(number)))
+        clock.seconds += 0.03125
+    await slow(AgentProgress("again", "deepseek", "mend it"))
+    # 100 pieces in 3.125 seconds: one every quarter of a second, the first at once.
+    assert heard == [*(str(number) for number in range(0, 100, 8)), "mend it"]
 
 
 def test_keys_are_taken_out_of_vendor_texts():
