@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from agents.answers import BacktestReading, LiteratureReview, StrategyDraft
+from agents.answers import FORMS, BacktestReading, LiteratureReview, StrategyDraft
 from agents.memory import MemoryInProcess
 from agents.questions import AgentProgress, AskRequest
 from agents.scripted import FAULT_KINDS, Fault, FaultPlan, ScriptedAnswer, ScriptedModel, serve
@@ -208,6 +208,22 @@ async def test_a_question_waiting_for_its_twin_keeps_its_own_deadline(make_route
         await slow
 
 
+async def test_a_question_does_not_wait_for_a_connection_beyond_its_deadline(make_router, scripted):
+    router = make_router()
+    await router.ask(AskRequest("warm", agent="attic"))
+    scripted.model.replace_faults(plan(Fault(kind="timeout")))
+    holders = [
+        asyncio.create_task(router.ask(AskRequest(f"why {n}?", agent="attic", deadline_s=600))) for n in range(2)
+    ]
+    await wait_for_requests(scripted.model, 3)
+    answer = await router.ask(AskRequest("why not?", agent="attic", deadline_s=0.2))
+    assert (answer.status, shown(answer)) == ("delegated", [("attic", "skipped", "busy")])
+    for holder in holders:
+        holder.cancel()
+    results = await asyncio.gather(*holders, return_exceptions=True)
+    assert all(isinstance(each, asyncio.CancelledError) for each in results)
+
+
 async def test_a_cancelled_question_leaves_a_row_with_its_worst_case(make_router, scripted):
     memory = MemoryInProcess()
     router = make_router(memory)
@@ -298,7 +314,12 @@ async def test_the_callers_agent_is_the_only_one_asked(make_router, scripted):
     with pytest.raises(BadRequest, match="nobody") as caught:
         await make_router().ask(AskRequest("why?", agent="nobody"))
     assert "deepseek" in caught.value.fix
-    for wrong in (AskRequest("  "), AskRequest("x" * 50_000), AskRequest("x", task="poetry")):
+    for wrong in (
+        AskRequest("  "),
+        AskRequest("x" * 50_000),
+        AskRequest("x", context="y" * 200_000),
+        AskRequest("x", task="poetry"),
+    ):
         with pytest.raises(BadRequest):
             await make_router().ask(wrong)
 
@@ -355,6 +376,14 @@ async def test_routes_and_models_are_settings(make_router, scripted):
         make_router(routes={"explain": ("gpt",)})
     with pytest.raises(BadRequest, match="unknown task 'poetry'"):
         make_router(routes={"poetry": ("deepseek",)})
+
+
+async def test_the_scripted_model_fills_every_form_from_the_brief(make_router, scripted):
+    router = make_router()
+    for name, form in FORMS.items():
+        answer = await router.ask(AskRequest(f"fill {name}", task="research", schema=form, brief=BRIEF))
+        assert (answer.status, [each.outcome for each in answer.attempts]) == ("answered", ["answered"]), name
+        assert isinstance(answer.answer, form)
 
 
 async def test_sixty_questions_with_faults_of_every_kind_are_all_answered_once_or_delegated(scripted, make_router):
