@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from engine.errors import LabError
 from server.clients import CLIENTS, configuration_path, is_configured, read_configuration
+from server.interruption import run_until_stopped
 from tools.lab import describe_answerer
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Finding:
 def diagnose(settings: Settings) -> list[Finding]:
     """Run every check, in the order in which one depends on the other."""
     findings = [check_python(), check_packages(package_origins()), check_settings(settings), check_home(settings.home)]
-    findings += asyncio.run(check_parts(settings))
+    findings += run_until_stopped(check_parts(settings))
     findings += [check_compiler(), check_clients()]
     return findings
 

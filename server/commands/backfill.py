@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from server.commands.options import feed_option, home_option, json_option, settings_from
 from server.commands.output import EXIT_INTERRUPTED, console_for_people, figure, print_json, telling_errors
+from server.interruption import run_until_stopped
 
 if TYPE_CHECKING:
     from engine.backfill import BackfillProgress, BackfillReport
@@ -59,7 +59,7 @@ def backfill(feed: str | None, home: Path | None, as_json: bool, **given: Any) -
     """
     order = BackfillOrder(**given)
     try:
-        report = asyncio.run(run_backfill(settings_from(feed=feed, home=home), order))
+        report = run_until_stopped(run_backfill(settings_from(feed=feed, home=home), order))
     except KeyboardInterrupt:
         click.echo("stopped; fetched pages are stored, and the same command goes on from there", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None

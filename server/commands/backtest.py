@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from server.commands.options import feed_option, home_option, json_option, settings_from
 from server.commands.output import fail, print_json, telling_errors
+from server.interruption import run_until_stopped
 
 if TYPE_CHECKING:
     from mcp.client import Client
@@ -111,7 +111,7 @@ def backtest(feed: str | None, home: Path | None, as_json: bool, **given: Any) -
         raise click.UsageError(
             f"--fast-ema and --slow-ema belong to ema_cross; {order.strategy} takes --param NAME=NUMBER"
         )
-    answer, curve = asyncio.run(run_order(settings_from(feed=feed, home=home), order))
+    answer, curve = run_until_stopped(run_order(settings_from(feed=feed, home=home), order))
     if answer.is_error:
         fail(answer.document, as_json=as_json)
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import json
 import sys
@@ -13,6 +12,7 @@ import click
 
 from server.commands.options import feed_option, home_option, settings_from
 from server.commands.output import EXIT_ERROR, print_json, telling_errors
+from server.interruption import run_until_stopped
 
 if TYPE_CHECKING:
     from server.commands.connection import Answer
@@ -37,7 +37,7 @@ def call(tool: str, arguments: str, feed: str | None, home: Path | None, detach:
     """
     check_tool_name(tool)
     given = parse_arguments(arguments)
-    answer = asyncio.run(run_tool(settings_from(feed=feed, home=home), tool, given, detach=detach))
+    answer = run_until_stopped(run_tool(settings_from(feed=feed, home=home), tool, given, detach=detach))
     print_json(answer.document)
     if answer.is_error:
         raise click.exceptions.Exit(EXIT_ERROR)

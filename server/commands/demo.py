@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import click
 
 from server.commands.options import json_option
 from server.commands.output import EXIT_ERROR, console_for_people, fail, figure, print_json, telling_errors
+from server.interruption import run_until_stopped
 
 if TYPE_CHECKING:
     from mcp.client import Client
@@ -65,7 +65,7 @@ def demo(keep: bool, as_json: bool) -> None:
     if not as_json:
         console.print("[bold]Bybit Strategy Tester[/bold]: a demo on [yellow]SIMULATED[/yellow] candles, offline")
     try:
-        document = asyncio.run(run_demo(home, say))
+        document = run_until_stopped(run_demo(home, say))
     except StepFailed as failure:
         show_server_log(home)
         fail(failure.document, as_json=as_json)

@@ -8,6 +8,8 @@ from engine.errors import BadRequest, Cancelled, Conflict, NotFound, StorageFail
 from engine.jobs import Jobs
 from engine.store.store import Store
 
+PATIENCE_S = 120.0
+
 
 class RealClock:
     def now_ms(self) -> int:
@@ -83,7 +85,7 @@ async def test_a_job_runs_and_its_result_can_be_fetched(jobs, body):
     with pytest.raises(Conflict, match="no result"):
         await jobs.result(job.id)
     body.let_go.set()
-    done = await jobs.wait(job.id, 20)
+    done = await jobs.wait(job.id, PATIENCE_S)
     assert (done.state, done.attempts, done.error, done.progress) == ("done", 1, None, {"done": 1, "of": 4})
     assert await jobs.result(job.id) == {"sum": 8}
 
@@ -92,13 +94,13 @@ async def test_the_same_request_is_one_job_while_it_runs_and_while_its_result_is
     first = await jobs.submit("count", {"size": 4})
     assert (await jobs.submit("count", {"size": 4})).id == first.id
     body.let_go.set()
-    await jobs.wait(first.id, 20)
+    await jobs.wait(first.id, PATIENCE_S)
     assert (await jobs.submit("count", {"size": 4})).id == first.id
     assert body.runs == 1
     body.valid = False
     again = await jobs.submit("count", {"size": 4})
     assert again.id != first.id
-    assert (await jobs.wait(again.id, 20)).state == "done"
+    assert (await jobs.wait(again.id, PATIENCE_S)).state == "done"
     assert body.runs == 2
     assert (await jobs.list(kind="count")).total == 2
 
@@ -121,7 +123,7 @@ async def test_cancelling_stops_a_job_that_listens_and_one_that_does_not(jobs, b
 async def test_a_failure_is_told_with_its_fix_and_the_next_request_is_a_new_job(jobs, body):
     body.failure = StorageFailed("no space", fix="free some")
     job = await jobs.submit("count", {"size": 4})
-    failed = await jobs.wait(job.id, 20)
+    failed = await jobs.wait(job.id, PATIENCE_S)
     assert failed.state == "failed"
     assert (failed.error["code"], failed.error["message"], failed.error["fix"]) == ("storage", "no space", "free some")
     with pytest.raises(Conflict) as caught:
@@ -134,14 +136,14 @@ async def test_a_failure_is_told_with_its_fix_and_the_next_request_is_a_new_job(
 async def test_a_body_that_breaks_leaves_a_failed_job_and_a_log(jobs, body, caplog):
     body.failure = ZeroDivisionError("a bug")
     job = await jobs.submit("count", {"size": 4})
-    assert (await jobs.wait(job.id, 20)).state == "failed"
+    assert (await jobs.wait(job.id, PATIENCE_S)).state == "failed"
     assert "broke" in caplog.text
 
 
 async def test_no_more_jobs_run_at_once_than_there_are_seats(jobs, body):
     started = [await jobs.submit("count", {"size": size}) for size in range(5)]
     body.let_go.set()
-    assert {(await jobs.wait(job.id, 20)).state for job in started} == {"done"}
+    assert {(await jobs.wait(job.id, PATIENCE_S)).state for job in started} == {"done"}
     assert body.most_at_once == 2
 
 
@@ -158,8 +160,8 @@ async def test_closing_interrupts_jobs_and_the_next_start_goes_on_with_them(stor
     body.let_go.set()
     restarted = Jobs(store, RealClock(), {"count": body})
     assert sorted(await restarted.resume_interrupted()) == sorted([running.id, waiting.id])
-    assert (await restarted.wait(running.id, 20)).attempts == 2
-    assert (await restarted.wait(waiting.id, 20)).state == "done"
+    assert (await restarted.wait(running.id, PATIENCE_S)).attempts == 2
+    assert (await restarted.wait(waiting.id, PATIENCE_S)).state == "done"
     await restarted.close()
 
 
@@ -175,7 +177,7 @@ async def test_a_job_of_a_vanished_process_is_resumed_and_one_of_a_living_proces
     other._connections.owner_lock.release()  # what the operating system does when a process dies
     assert await jobs.resume_interrupted() == [job.id]
     body.let_go.set()
-    assert (await jobs.wait(job.id, 20)).state == "done"
+    assert (await jobs.wait(job.id, PATIENCE_S)).state == "done"
     assert body.runs == 1
     await elsewhere.close()
     await jobs.close()
@@ -191,7 +193,7 @@ async def test_a_job_of_another_process_is_cancelled_through_the_store(store, tm
     await theirs.began.wait()
     jobs = Jobs(store, RealClock(), {"count": CountingBody()})
     await jobs.cancel(job.id)
-    assert (await jobs.wait(job.id, 20)).state == "cancelled"
+    assert (await jobs.wait(job.id, PATIENCE_S)).state == "cancelled"
     await elsewhere.close()
     await other.close()
 
@@ -201,3 +203,38 @@ async def test_unknown_kinds_and_jobs_are_named(jobs):
         await jobs.submit("dance", {})
     with pytest.raises(NotFound, match="'job_0'"):
         await jobs.view("job_0")
+
+
+async def test_asking_for_a_job_that_was_set_aside_makes_it_go_on_and_leaves_the_waiting_ones_to_their_turn(
+    store, body
+):
+    earlier = Jobs(store, RealClock(), {"count": body}, at_once=1)
+    job = await earlier.submit("count", {"size": 1})
+    other = await earlier.submit("count", {"size": 2})
+    await body.began.wait()
+    await earlier.close()
+    body.let_go.set()
+    jobs = Jobs(store, RealClock(), {"count": body})
+    assert (await jobs.resume(job.id)).state == "interrupted"
+    assert (await jobs.wait(job.id, 60)).state == "done"
+    assert (await jobs.resume(job.id)).state == "done"
+    assert not jobs.runs_here(job.id)
+    assert (await jobs.resume(other.id)).state == "queued"
+    assert not jobs.runs_here(other.id)
+    with pytest.raises(NotFound):
+        await jobs.resume("job_000000000000")
+    await jobs.close()
+
+
+async def test_a_job_that_was_interrupted_ten_times_is_given_up_until_it_is_asked_for_again(store, body):
+    record = await store.add_job("count", {"size": 1}, at_ms=1)
+    for _ in range(10):
+        assert await store.claim_job(record.id, store.owner, now_ms=2, lease_ms=1000)
+        await store.finish_job(record.id, store.owner, "interrupted", now_ms=3)
+    jobs = Jobs(store, RealClock(), {"count": body})
+    assert (await jobs.resume(record.id)).is_given_up
+    assert not jobs.runs_here(record.id)
+    body.let_go.set()
+    await jobs.submit("count", {"size": 1})
+    assert (await jobs.wait(record.id, 60)).state == "done"
+    await jobs.close()

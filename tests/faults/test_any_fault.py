@@ -71,7 +71,7 @@ async def fetch(bench, truth, sound, outcome, fast_clock, script, wanted) -> Non
     right = truth(series, low, high)
     bench.exchange.reset()
     bench.exchange.faults(*script)
-    backfill = bench.backfill(store, clock=fast_clock(100), in_flight=in_flight, read_timeout_s=0.4)
+    backfill = bench.backfill(store, clock=fast_clock(100), in_flight=in_flight)
     came = await outcome(backfill.run(series, low, high, page=page))
     if isinstance(came, LabError):
         # A range without bars may be refused; patience may also end, and then what is stored is a part of the truth.

@@ -1,5 +1,6 @@
 """F12 to F15: bars that do not exist, bars nobody traded, bars still open, and clocks that disagree."""
 
+import asyncio
 import hashlib
 import json
 import random
@@ -187,30 +188,29 @@ async def test_jumps_of_the_local_clock_change_nothing(bench, truth, sound, fast
     await sound(store, BTC, START, now // MINUTE * MINUTE, truth(BTC, START, START + 9 * DAY, now_ms=now))
 
 
-async def test_reports_and_candles_are_byte_identical_in_every_time_zone(bench, new_bench, truth, sound):
+async def test_reports_and_candles_are_byte_identical_in_every_time_zone(bench, new_bench, truth, sound, patience_s):
     series = Series("bybit", "linear", "ETHUSDT", "trade", "60")
     low, high = START + 68 * DAY, START + 100 * DAY  # 2024-03-09 to 2024-04-10: both zones change their clocks
+    zones = ("UTC", "America/New_York", "Australia/Lord_Howe")
+    homes = [new_bench(bench.exchange, zone.replace("/", "-")) for zone in zones]
+    order = {"symbol": "ETHUSDT", "interval": "60", "start": "2024-03-10T02:30:00", "end": "2024-03-11", "limit": 30}
+    fetch = ("backfill", "ETHUSDT", "--interval", "60", "--start", "2024-03-09", "--end", "2024-04-10", "--json")
+
+    async def in_all_zones(*command: str) -> list[str]:
+        started = [home.start_cli(*command, TZ=zone) for home, zone in zip(homes, zones, strict=True)]
+        told = [await asyncio.to_thread(process.communicate, timeout=patience_s) for process in started]
+        assert [process.returncode for process in started] == [0, 0, 0], told
+        return [out for out, _ in told]
+
+    reports = await in_all_zones(*fetch)
+    shown = await in_all_zones("call", "get_candles", json.dumps(order))
     seen = set()
-    for zone in ("UTC", "America/New_York", "Australia/Lord_Howe"):
-        home = new_bench(bench.exchange, zone.replace("/", "-"))
-        done = home.cli(
-            "backfill", "ETHUSDT", "--interval", "60", "--start", "2024-03-09", "--end", "2024-04-10", "--json", TZ=zone
-        )
-        assert done.returncode == 0, done.stderr
-        report = json.loads(done.stdout)
-        order = {
-            "symbol": "ETHUSDT",
-            "interval": "60",
-            "start": "2024-03-10T02:30:00",
-            "end": "2024-03-11",
-            "limit": 30,
-        }
-        shown = home.cli("call", "get_candles", json.dumps(order), TZ=zone)
-        assert shown.returncode == 0, shown.stdout
+    for home, text, candles in zip(homes, reports, shown, strict=True):
+        report = json.loads(text)
         store = await home.store()
         kept = await sound(store, series, low, high, truth(series, low, high))
         timeless = {name: value for name, value in report.items() if not name.endswith("_sec")}
-        seen.add((json.dumps(timeless), kept.sha256(), hashlib.sha256(shown.stdout.encode()).hexdigest()))
+        seen.add((json.dumps(timeless), kept.sha256(), hashlib.sha256(candles.encode()).hexdigest()))
     assert len(seen) == 1, seen
 
 

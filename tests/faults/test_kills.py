@@ -7,8 +7,10 @@ import random
 import signal
 import sqlite3
 import sys
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp import Client
@@ -26,6 +28,11 @@ SLOW = (
     {"kind": "delay", "seconds": 0.02, "match": {"path": "kline", "probability": 0.4}},
     {"kind": "drip", "pieces": 8, "pause_s": 0.004, "match": {"path": "kline", "probability": 0.4}},
 )
+
+
+# Longer than any wait of these tests: a process that waits for such an answer does not end.
+HUSH = {"kind": "silence", "seconds": 600, "match": {"path": "kline", "from_call": 4}}
+IN_FLIGHT = 4
 
 
 class Child:
@@ -63,9 +70,9 @@ class Child:
             self.outcome = words[2]
         return True
 
-    async def die(self, after_pages: int, after_s: float) -> bool:
+    async def die(self, after_pages: int, after_s: float, patience_s: float) -> bool:
         """Kill it after so many pages and a moment more; False when it had finished before."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(patience_s):
             while len(self.acknowledged) < after_pages and await self.hear():
                 pass
             try:
@@ -75,14 +82,38 @@ class Child:
             while await self.hear():
                 pass
             await self.process.wait()
-        assert self.process.stdin is not None
-        self.process.stdin.close()
         return not self.outcome
 
+    async def end(self) -> None:
+        """Leave nothing of it behind, however far it came."""
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        with suppress(ConnectionError):
+            await self.process.stdin.wait_closed()
+        while await self.hear():
+            pass
+        await self.process.wait()
 
-async def listening(port: int, process) -> None:
+
+@pytest.fixture
+async def spawn(bench) -> AsyncIterator[Callable[..., Any]]:
+    started: list[Child] = []
+
+    async def start(*order: Any) -> Child:
+        started.append(await Child.spawn(bench, *order))
+        return started[-1]
+
+    yield start
+    for child in started:
+        await child.end()
+
+
+async def listening(port: int, process, patience_s: float) -> None:
     """Wait until a server answers on its port."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patience_s):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -95,7 +126,14 @@ async def listening(port: int, process) -> None:
                 return
 
 
-async def test_killed_at_any_moment_loses_no_acknowledged_page_and_ends_with_every_candle(bench, truth, sound):
+def asked_in_silence(bench) -> int:
+    """Return how many requests the exchange left without an answer; a process that waits one out asks again."""
+    return sum("silence" in entry["faults"] for entry in bench.exchange.pages(interval="1"))
+
+
+async def test_killed_at_any_moment_loses_no_acknowledged_page_and_ends_with_every_candle(
+    bench, spawn, truth, sound, patience_s
+):
     bench.exchange.faults(*SLOW)
     chance = random.Random(20240101)
     series = Series("bybit", "linear", "BTCUSDT", "trade", "1")
@@ -103,14 +141,16 @@ async def test_killed_at_any_moment_loses_no_acknowledged_page_and_ends_with_eve
     low, high = START, START + days * DAY
     kills = rounds = 0
     acknowledged: list[tuple[int, int, int]] = []
-    ahead = [await Child.spawn(bench, series, low, high, page)]
+    ahead = [await spawn(series, low, high, page)]
     while kills < KILLS:
         child = ahead.pop(0)
-        ahead.append(await Child.spawn(bench, series, low, high, page))
+        ahead.append(await spawn(series, low, high, page))
         child.begin()
         # A quarter dies while it opens the store, claims the job or asks for the first page.
         early = chance.random() < 0.25
-        killed = await child.die(0 if early else chance.randint(1, 4), chance.uniform(0, 0.4 if early else 0.05))
+        killed = await child.die(
+            0 if early else chance.randint(1, 4), chance.uniform(0, 0.4 if early else 0.05), patience_s
+        )
         acknowledged += child.acknowledged
         kills += killed
         if not bench.database.exists():
@@ -129,13 +169,12 @@ async def test_killed_at_any_moment_loses_no_acknowledged_page_and_ends_with_eve
             assert child.outcome == "done"
             rounds += 1
             for spare in ahead:
-                spare.process.kill()
-                await spare.process.wait()
+                await spare.end()
             low, high = high, high + days * DAY
-            ahead = [await Child.spawn(bench, series, low, high, page)]
+            ahead = [await spawn(series, low, high, page)]
     last = ahead.pop()
     last.begin()
-    assert not await last.die(10_000, 10)
+    assert not await last.die(10_000, patience_s, patience_s)
     assert last.outcome == "done"
     store = await bench.store()
     await sound(store, series, START, high, truth(series, START, high))
@@ -158,7 +197,7 @@ async def test_the_command_killed_mid_page_goes_on_from_the_last_stored_page(ben
         process = bench.start_cli(*command)
         bench.exchange.until(lambda least=answered: len(bench.exchange.pages(interval="1")) >= least - 1)
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate()
     bench.exchange.faults()
     done = bench.cli(*command)
     assert done.returncode == 0, done.stderr
@@ -168,15 +207,18 @@ async def test_the_command_killed_mid_page_goes_on_from_the_last_stored_page(ben
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
-async def test_a_terminated_job_stops_within_five_seconds_is_marked_interrupted_and_is_resumable(bench, truth, sound):
+async def test_a_terminated_job_ends_in_the_middle_of_a_silence_is_marked_interrupted_and_is_resumable(
+    bench, truth, sound, patience_s
+):
     series = Series("bybit", "linear", "BTCUSDT", "trade", "1")
     high = START + 10 * DAY
     order = {"symbol": "BTCUSDT", "interval": "1", "start": "2024-01-01", "end": "2024-01-11"}
-    bench.exchange.faults({"kind": "silence", "seconds": 12, "match": {"path": "kline", "from_call": 4}})
+    bench.exchange.faults(HUSH)
     process = bench.start_cli("call", "start_backfill", json.dumps(order))
     bench.exchange.until(lambda: len(bench.exchange.pages(interval="1")) >= 2)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=5)
+    out, err = process.communicate(timeout=patience_s)
+    assert asked_in_silence(bench) <= IN_FLIGHT
     assert "Traceback" not in err, err
     store = await bench.store()
     (job,) = (await store.list_jobs()).items
@@ -193,16 +235,19 @@ async def test_a_terminated_job_stops_within_five_seconds_is_marked_interrupted_
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
-async def test_the_terminated_command_stops_within_five_seconds_and_goes_on_later(bench, truth, sound):
+async def test_the_terminated_command_ends_in_the_middle_of_a_silence_and_goes_on_later(
+    bench, truth, sound, patience_s
+):
     series = Series("bybit", "linear", "BTCUSDT", "trade", "1")
     high = START + 10 * DAY
     command = ("backfill", "BTCUSDT", "--start", "2024-01-01", "--end", "2024-01-11", "--json")
-    bench.exchange.faults({"kind": "silence", "seconds": 12, "match": {"path": "kline", "from_call": 4}})
+    bench.exchange.faults(HUSH)
     process = bench.start_cli(*command)
     bench.exchange.until(lambda: len(bench.exchange.pages(interval="1")) >= 2)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=5)
+    _, err = process.communicate(timeout=patience_s)
     assert process.returncode != 0
+    assert asked_in_silence(bench) <= IN_FLIGHT
     assert "Traceback" not in err, err
     bench.exchange.faults()
     assert bench.cli(*command).returncode == 0
@@ -211,36 +256,39 @@ async def test_the_terminated_command_stops_within_five_seconds_and_goes_on_late
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process can answer")
-async def test_a_terminated_server_sets_its_job_aside_and_the_next_start_finishes_it(bench, truth, sound, free_port):
+async def test_a_terminated_server_sets_its_job_aside_and_the_next_start_finishes_it(
+    bench, truth, sound, free_port, patience_s
+):
     series = Series("bybit", "linear", "BTCUSDT", "trade", "1")
     high = START + 10 * DAY
     order = {"symbol": "BTCUSDT", "interval": "1", "start": "2024-01-01", "end": "2024-01-11"}
-    bench.exchange.faults({"kind": "silence", "seconds": 12, "match": {"path": "kline", "from_call": 4}})
+    bench.exchange.faults(HUSH)
     process = bench.start_cli("serve", "--http", "--port", str(free_port))
     try:
-        await listening(free_port, process)
+        await listening(free_port, process, patience_s)
         async with Client(f"http://127.0.0.1:{free_port}/mcp") as client:
             started = await client.call_tool("start_backfill", order)
             job_id = started.structured_content["job_id"]
             await asyncio.to_thread(bench.exchange.until, lambda: len(bench.exchange.pages(interval="1")) >= 2)
         process.send_signal(signal.SIGTERM)
-        _, err = await asyncio.to_thread(process.communicate, timeout=5)
+        _, err = await asyncio.to_thread(process.communicate, timeout=patience_s)
     finally:
         process.kill()
         process.communicate()
     assert "Traceback" not in err, err
+    assert asked_in_silence(bench) <= IN_FLIGHT
     store = await bench.store()
     assert (await store.job(job_id)).state == "interrupted"
     await bench.close()
     bench.exchange.faults()
     server = bench.start_cli("serve", "--http", "--port", str(free_port))
     try:
-        await listening(free_port, server)
+        await listening(free_port, server, patience_s)
         # The lab opens with the first call; the client then leaves, and the job goes on without it.
         async with Client(f"http://127.0.0.1:{free_port}/mcp") as client:
             await client.call_tool("list_jobs", {})
         store = await bench.store()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patience_s):
             while (await store.job(job_id)).state != "done":  # noqa: ASYNC110 - the server does it
                 await asyncio.sleep(0.1)
     finally:
@@ -258,5 +306,5 @@ async def test_waiting_for_an_interrupted_job_after_a_restart_waits_until_it_is_
     await store.claim_job(record.id, store.owner, now_ms=START, lease_ms=1000)
     await store.finish_job(record.id, store.owner, "interrupted", now_ms=START)
     await bench.close()
-    job = bench.call("wait_for_job", job_id=record.id, wait_seconds=20)
+    job = bench.call("wait_for_job", job_id=record.id, wait_seconds=30)
     assert job["state"] == "done", job

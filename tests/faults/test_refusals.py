@@ -32,6 +32,10 @@ async def test_a_storm_of_too_many_visits_slows_the_rate_and_ends_with_every_can
     assert len(asked) <= 20 * 2.0
 
 
+def arrived_between(entries, first_ms, until_ms):
+    return [entry for entry in entries if first_ms < entry["arrived_ms"] < until_ms]
+
+
 async def test_nothing_is_asked_between_too_many_visits_and_the_reset_the_exchange_named(bench, truth, sound):
     high = START + 8000 * MINUTE
     bench.exchange.faults({"kind": "retcode", "reset_after_ms": 1500, "match": {**KLINE, "every": 4}})
@@ -42,8 +46,8 @@ async def test_nothing_is_asked_between_too_many_visits_and_the_reset_the_exchan
     refused = [place for place, entry in enumerate(asked) if entry["ret_code"] == 10006]
     assert refused
     for place in refused:
-        # The journal notes a request when it is answered, which on a busy machine is later than the reset was named.
-        assert asked[place + 1]["at_ms"] >= asked[place]["at_ms"] + 1400, "asked again before the reset"
+        # The reset is named after the refused request has arrived.
+        assert asked[place + 1]["arrived_ms"] >= asked[place]["arrived_ms"] + 1500, "asked again before the reset"
 
 
 async def test_with_pages_in_flight_only_those_under_way_arrive_before_the_named_reset(bench, truth, sound):
@@ -54,8 +58,7 @@ async def test_with_pages_in_flight_only_those_under_way_arrive_before_the_named
     await sound(store, BTC, START, high, truth(BTC, START, high))
     asked = bench.exchange.pages(interval="1")
     (refused,) = [entry for entry in asked if entry["ret_code"] == 10006]
-    early = [entry for entry in asked if refused["at_ms"] < entry["at_ms"] < refused["at_ms"] + 1990]
-    assert len(early) <= 3, early
+    assert len(arrived_between(asked, refused["at_ms"], refused["arrived_ms"] + 2000)) <= 3
 
 
 @pytest.mark.parametrize(
@@ -105,14 +108,12 @@ async def test_a_burst_of_failures_longer_than_all_tries_ends_with_an_error_and_
     assert len(bench.exchange.pages(interval="1")) <= (6000 - prefix) // 1000 + 2
 
 
-def silent(entries, first_ms, until_ms):
-    """Assert that after the answers under way when the ban came, nothing was asked until it was over."""
-    early = [entry for entry in entries if first_ms < entry["at_ms"] < until_ms]
-    assert len(early) <= 3, early  # pages in flight beside the one that was refused
-    assert all(entry["at_ms"] <= first_ms + 500 for entry in early), early
+def during(entries, banned, ban_s):
+    """Return what arrived after the ban was told and before it was over."""
+    return arrived_between(entries, banned["at_ms"], banned["arrived_ms"] + ban_s * 1000)
 
 
-async def test_during_a_ban_no_process_asks_and_a_restart_obeys_it(new_exchange, new_bench, truth, sound):
+async def test_during_a_ban_no_process_asks_and_a_restart_obeys_it(new_exchange, new_bench, truth, sound, patience_s):
     exchange = new_exchange()
     bench = new_bench(exchange)
     ban_s = 8
@@ -121,15 +122,17 @@ async def test_during_a_ban_no_process_asks_and_a_restart_obeys_it(new_exchange,
     first = bench.start_cli("backfill", "BTCUSDT", *span, BST_BAN_SECONDS=str(ban_s))
     banned = exchange.until(lambda: [entry for entry in exchange.journal() if entry["status"] == 403])[0]
     store = await bench.store()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(patience_s):
         while not await store.ban_until_ms(exchange.url):  # noqa: ASYNC110 - the refused process writes it
             await asyncio.sleep(0.02)
     second = bench.start_cli("backfill", "ETHUSDT", *span, BST_BAN_SECONDS=str(ban_s))
     first.kill()
-    first.communicate(timeout=10)
-    restarted = bench.cli("backfill", "BTCUSDT", *span, BST_BAN_SECONDS=str(ban_s), seconds=60)
-    _, second_err = second.communicate(timeout=60)
-    silent(exchange.journal(), banned["at_ms"], banned["at_ms"] + ban_s * 1000)
+    first.communicate()
+    restarted = bench.cli("backfill", "BTCUSDT", *span, BST_BAN_SECONDS=str(ban_s))
+    _, second_err = second.communicate(timeout=patience_s)
+    early = during(exchange.journal(), banned, ban_s)
+    assert len(early) <= 3, early  # pages in flight beside the one that was refused
+    assert all("kline" in entry["path"] and "BTCUSDT" in entry["query"] for entry in early), early
     outcomes = {}
     for name, code, err in (
         ("restarted", restarted.returncode, restarted.stderr),
@@ -159,10 +162,8 @@ async def test_a_running_backfill_waits_for_the_end_of_a_short_ban_and_finishes(
     other = Series("bybit", "linear", "ETHUSDT", "trade", "1")
     await asyncio.gather(backfill.run(BTC, START, high), backfill.run(other, START, high))
     banned = next(entry for entry in exchange.journal() if entry["status"] == 403)
-    silent_entries = [
-        entry for entry in exchange.journal() if banned["at_ms"] + 500 < entry["at_ms"] < banned["at_ms"] + 2990
-    ]
-    assert silent_entries == []
+    early = during(exchange.journal(), banned, 3)
+    assert len(early) <= 2 * 4 - 1, early  # pages in flight beside the one that was refused
     for series in (BTC, other):
         kept = await store.read_candles(series, START, high)
         assert kept.sha256() == truth(series, START, high).sha256()
@@ -171,16 +172,16 @@ async def test_a_running_backfill_waits_for_the_end_of_a_short_ban_and_finishes(
 async def test_a_ban_is_told_with_the_seconds_that_remain(new_exchange, new_bench):
     exchange = new_exchange()
     bench = new_bench(exchange)
-    exchange.faults({"kind": "ban", "seconds": 60, "match": {**KLINE, "nth": 1}})
+    exchange.faults({"kind": "ban", "seconds": 600, "match": {**KLINE, "nth": 1}})
     store = await bench.store()
-    feed = bench.feed(store, clock=SystemClock(), ban_s=60.0)
+    feed = bench.feed(store, clock=SystemClock(), ban_s=600.0)
     with pytest.raises(Banned):
         await feed.candle_page(BTC, START, START + 100 * MINUTE)
     asked = len(exchange.journal())
     for _ in range(20):
         with pytest.raises(Banned) as refused:
             await feed.candle_page(BTC, START, START + 100 * MINUTE)
-        assert 0 < refused.value.retry_after_s <= 61
+        assert 0 < refused.value.retry_after_s <= 601
     assert len(exchange.journal()) == asked
     answered = bench.cli("call", "get_candles", json.dumps({"symbol": "BTCUSDT", "interval": "15", "limit": 5}))
     assert answered.returncode == 1

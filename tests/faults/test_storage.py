@@ -22,7 +22,7 @@ HIGH = START + 12_000 * MINUTE
 HELD_S = 6.0
 
 
-async def test_a_writer_that_holds_the_database_for_seconds_is_waited_for(bench, truth, sound):
+async def test_a_writer_that_holds_the_database_for_seconds_is_waited_for(bench, truth, sound, patience_s):
     store = await bench.store()
     seen = asyncio.Event()
 
@@ -33,8 +33,8 @@ async def test_a_writer_that_holds_the_database_for_seconds_is_waited_for(bench,
     run = asyncio.create_task(
         bench.backfill(store, clock=SystemClock(), in_flight=2).run(BTC, START, HIGH, page=500, progress=progress)
     )
-    await asyncio.wait_for(seen.wait(), 20)
-    other = sqlite3.connect(bench.database, isolation_level=None, timeout=20)
+    await asyncio.wait_for(seen.wait(), patience_s)
+    other = sqlite3.connect(bench.database, isolation_level=None, timeout=patience_s)
     try:
         other.execute("BEGIN IMMEDIATE")
         at_rest = await store.count_bars(BTC, START, HIGH)  # reading goes on
@@ -43,7 +43,7 @@ async def test_a_writer_that_holds_the_database_for_seconds_is_waited_for(bench,
         other.execute("ROLLBACK")
     finally:
         other.close()
-    report = await asyncio.wait_for(run, 60)
+    report = await asyncio.wait_for(run, patience_s)
     assert report.complete
     await sound(store, BTC, START, HIGH, truth(BTC, START, HIGH))
     assert len(bench.exchange.pages(interval="1")) <= 24 * 1.2
@@ -85,7 +85,7 @@ def small_disk():
 
 
 async def test_a_full_disk_fails_the_job_as_storage_keeps_whole_pages_and_goes_on_after_space_is_freed(
-    bench, truth, sound, small_disk
+    bench, truth, sound, small_disk, patience_s
 ):
     store = await bench.store()
     await bench.backfill(store).run(BTC, START, START + 1000 * MINUTE)
@@ -95,7 +95,7 @@ async def test_a_full_disk_fails_the_job_as_storage_keeps_whole_pages_and_goes_o
     clock = SystemClock()
     jobs = Jobs(store, clock, {"backfill": BackfillBody(bench.backfill(store, clock=clock), store)})
     job = await jobs.submit("backfill", backfill_request(BTC, START, HIGH))
-    job = await jobs.wait(job.id, 60)
+    job = await jobs.wait(job.id, patience_s)
     assert job.state == "failed", job
     assert job.error is not None
     assert job.error["code"] == "storage"
@@ -111,7 +111,7 @@ async def test_a_full_disk_fails_the_job_as_storage_keeps_whole_pages_and_goes_o
     bench.exchange.forget()
     store = await bench.store()
     jobs = Jobs(store, clock, {"backfill": BackfillBody(bench.backfill(store, clock=clock), store)})
-    again = await jobs.wait((await jobs.submit("backfill", backfill_request(BTC, START, HIGH))).id, 60)
+    again = await jobs.wait((await jobs.submit("backfill", backfill_request(BTC, START, HIGH))).id, patience_s)
     assert again.state == "done"
     await jobs.close()
     await sound(store, BTC, START, HIGH, truth(BTC, START, HIGH))
@@ -134,21 +134,21 @@ async def test_the_same_backfill_through_two_stores_of_one_process_asks_once(ben
     assert len(bench.exchange.pages(interval="1")) <= 12 * 1.2
 
 
-async def test_the_same_job_submitted_many_times_at_once_is_one_job(bench, truth, sound):
+async def test_the_same_job_submitted_many_times_at_once_is_one_job(bench, truth, sound, patience_s):
     store = await bench.store()
     clock = SystemClock()
     jobs = Jobs(store, clock, {"backfill": BackfillBody(bench.backfill(store, clock=clock), store)})
     request = backfill_request(BTC, START, HIGH)
     submitted = await asyncio.gather(*(jobs.submit("backfill", request) for _ in range(8)))
     assert len({job.id for job in submitted}) == 1
-    assert (await jobs.wait(submitted[0].id, 60)).state == "done"
+    assert (await jobs.wait(submitted[0].id, patience_s)).state == "done"
     await jobs.close()
     await sound(store, BTC, START, HIGH, truth(BTC, START, HIGH))
     assert len(bench.exchange.pages(interval="1")) <= 12 * 1.2
 
 
 @pytest.mark.parametrize("through", ["backfill", "call"])
-async def test_the_same_backfill_in_two_processes_asks_once(bench, truth, sound, through):
+async def test_the_same_backfill_in_two_processes_asks_once(bench, truth, sound, patience_s, through):
     # Slow enough that the second process begins while the first is at work.
     bench.exchange.faults({"kind": "delay", "seconds": 0.25, "match": {"path": "kline"}})
     high = START + 30 * DAY
@@ -159,7 +159,7 @@ async def test_the_same_backfill_in_two_processes_asks_once(bench, truth, sound,
         command = ("call", "start_backfill", json.dumps(order))
     processes = [bench.start_cli(*command) for _ in range(2)]
     for process in processes:
-        out, err = await asyncio.to_thread(process.communicate, timeout=90)
+        out, err = await asyncio.to_thread(process.communicate, timeout=patience_s)
         assert process.returncode == 0, (out, err)
     store = await bench.store()
     await sound(store, BTC, START, high, truth(BTC, START, high))
@@ -167,11 +167,11 @@ async def test_the_same_backfill_in_two_processes_asks_once(bench, truth, sound,
     assert {job.state for job in (await store.list_jobs()).items} <= {"done"}
 
 
-async def test_overlapping_ranges_in_two_processes_leave_every_candle_once(bench, truth, sound):
+async def test_overlapping_ranges_in_two_processes_leave_every_candle_once(bench, truth, sound, patience_s):
     first = bench.start_cli("backfill", "BTCUSDT", "--start", "2024-01-01", "--end", "2024-01-15")
     second = bench.start_cli("backfill", "BTCUSDT", "--start", "2024-01-08", "--end", "2024-01-22")
     for process in (first, second):
-        out, err = await asyncio.to_thread(process.communicate, timeout=90)
+        out, err = await asyncio.to_thread(process.communicate, timeout=patience_s)
         assert process.returncode == 0, (out, err)
     store = await bench.store()
     high = START + 21 * DAY

@@ -59,7 +59,7 @@ def loaded_after_tool_list(mode: str, home: Path) -> dict[str, object]:
         encoding="utf-8",
         env={**os.environ, "BST_HOME": str(home), "PYTHONPATH": str(ROOT)},
         cwd=home,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     return json.loads(done.stdout)

@@ -19,6 +19,7 @@ from server.transports import host_names, is_loopback, serve_http
 
 ROOT = Path(__file__).parent.parent.parent
 TOKEN = "a-long-random-token"
+PATIENCE_S = 120
 BODY = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 
@@ -39,8 +40,8 @@ def serving(home: Path, **more: str) -> Generator[str]:
         assert found, line + process.stderr.read()
         yield found.group()
     finally:
-        process.terminate()
-        process.communicate(timeout=20)
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ async def test_a_real_client_lists_and_calls_over_http(open_server: str, mode: s
 
 
 def post(url: str, **headers: str) -> httpx2.Response:
-    return httpx2.post(url, content=json.dumps(BODY), headers={**HEADERS, **headers})
+    return httpx2.post(url, content=json.dumps(BODY), headers={**HEADERS, **headers}, timeout=PATIENCE_S)
 
 
 def test_a_foreign_host_header_is_misdirected(open_server: str):
@@ -80,12 +81,12 @@ def test_a_name_that_only_begins_like_ours_is_misdirected(open_server: str):
 
 
 def test_a_body_over_the_limit_is_refused(open_server: str):
-    response = httpx2.post(open_server, content=b" " * (4 * 1024 * 1024 + 1), headers=HEADERS)
+    response = httpx2.post(open_server, content=b" " * (4 * 1024 * 1024 + 1), headers=HEADERS, timeout=PATIENCE_S)
     assert response.status_code == 413
 
 
 def test_the_live_route_answers_without_a_token_and_tells_nothing(locked_server: str):
-    response = httpx2.get(locked_server.replace("/mcp", "/health/live"))
+    response = httpx2.get(locked_server.replace("/mcp", "/health/live"), timeout=PATIENCE_S)
     assert response.status_code == 200
     assert response.json() == {"status": "ok"}
     assert "server" not in response.headers
@@ -101,7 +102,7 @@ def test_without_the_token_nothing_is_served(locked_server: str, given: str):
 
 async def test_with_the_token_a_real_client_is_served(locked_server: str):
     async with (
-        httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}) as http,
+        httpx2.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, timeout=PATIENCE_S) as http,
         Client(streamable_http_client(locked_server, http_client=http)) as client,
     ):
         assert (await client.list_tools()).tools

@@ -52,7 +52,7 @@ class Bench:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, done.stderr + done.stdout
@@ -74,13 +74,18 @@ def bench(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         text=True,
         encoding="utf-8",
     )
-    assert served.stdout is not None
-    address = next(word for word in served.stdout.readline().split() if word.startswith("http"))
-    environment = os.environ | {"BST_HOME": str(home), "BYBIT_REST_URL": address, "BST_REQUESTS_PER_SECOND": "0"}
-    yield Bench(environment, home, folder)
-    served.terminate()
-    served.wait(timeout=10)
-    served.stdout.close()
+    with served:
+        assert served.stdout is not None
+        try:
+            address = next(word for word in served.stdout.readline().split() if word.startswith("http"))
+            environment = os.environ | {
+                "BST_HOME": str(home),
+                "BYBIT_REST_URL": address,
+                "BST_REQUESTS_PER_SECOND": "0",
+            }
+            yield Bench(environment, home, folder)
+        finally:
+            served.kill()
 
 
 def file_candles(path: Path) -> Candles:

@@ -205,11 +205,14 @@ async def test_progress_rises_starts_at_once_and_is_never_sent_too_often(mode: s
     async def on_progress(done: float, total: float | None, message: str | None) -> None:
         seen.append(done)
 
+    loop = asyncio.get_running_loop()
     async with Client(serve(work), mode=mode) as client:
+        began = loop.time()
         await client.call_tool("work", {}, progress_callback=on_progress)
+        seconds = loop.time() - began
     assert seen[0] == 0
     assert seen == sorted(set(seen))
-    assert len(seen) <= 4
+    assert len(seen) <= 4 * (1 + int(seconds))
 
 
 @MODES
@@ -230,7 +233,7 @@ async def test_cancelling_a_call_stops_the_tool(mode: str):
         call = asyncio.create_task(client.call_tool("wait_forever", {}))
         await stage.started.wait()
         call.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(60):
             await stage.stopped.wait()
 
 

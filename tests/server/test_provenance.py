@@ -29,13 +29,14 @@ async def pretending(tmp_path: Path) -> AsyncIterator[Settings]:
     )  # fmt: skip
     assert served.stdout is not None
     found = None
-    async with asyncio.timeout(30):
+    try:
         while found is None and (line := await served.stdout.readline()):
             found = re.search(rb"http://127\.0\.0\.1:\d+", line)
-    assert found is not None
-    yield Settings.model_validate({"home": tmp_path, "feed": "bybit", "bybit_rest_url": found[0].decode()})
-    served.terminate()
-    await served.communicate()
+        assert found is not None
+        yield Settings.model_validate({"home": tmp_path, "feed": "bybit", "bybit_rest_url": found[0].decode()})
+    finally:
+        served.kill()
+        await served.communicate()
 
 
 async def call(client: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:

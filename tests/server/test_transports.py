@@ -2,6 +2,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ def environment(home: Path) -> dict[str, str]:
     return {**os.environ, "BST_HOME": str(home), "PYTHONPATH": str(ROOT)}
 
 
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Generator[subprocess.Popen[str]]:
+    """Leave no process and no open pipe behind, whatever happens meanwhile."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def lines_of(*messages: dict[str, Any]) -> str:
     return "".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages)
 
@@ -30,7 +42,7 @@ def talk(arguments: list[str], home: Path, *messages: dict[str, Any]) -> subproc
         encoding="utf-8",
         env=environment(home),
         cwd=home,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -70,21 +82,23 @@ async def test_what_tools_children_and_exit_handlers_print_reaches_stderr(tmp_pa
 
 
 def test_stdout_holds_protocol_messages_only_until_the_process_has_ended(tmp_path: Path):
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "noisy_server.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env=environment(tmp_path),
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    call = {"id": 2, "method": "tools/call", "params": {"name": "shout", "arguments": {}}}
-    process.stdin.write(lines_of(*HELLO, call))
-    process.stdin.flush()
-    answers = [json.loads(process.stdout.readline()) for _ in range(2)]
-    rest, stderr = process.communicate(timeout=60)
+    with ended(
+        subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "noisy_server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            env=environment(tmp_path),
+        )
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        call = {"id": 2, "method": "tools/call", "params": {"name": "shout", "arguments": {}}}
+        process.stdin.write(lines_of(*HELLO, call))
+        process.stdin.flush()
+        answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+        rest, stderr = process.communicate(timeout=300)
     assert [answer["id"] for answer in answers] == [1, 2]
     assert rest == ""
     assert "printed at exit" in stderr

@@ -126,6 +126,7 @@ class SimulatedExchange:
             return
         raw_query = bytes(scope.get("query_string", b"")).decode("latin-1")
         query = Query.parse(raw_query)
+        arrived_ms, chapter = self.clock.now_ms(), self.journal.chapter
         address = (scope.get("client") or ("",))[0]
         fired: list[Action] = []
         if not self._gate.admits(address):
@@ -140,9 +141,10 @@ class SimulatedExchange:
         complete = await deliver(send, receive, self._labelled(answer), delivery)
         self.journal.write(
             JournalEntry(
-                self.clock.now_ms(), self._monotonic(), path, raw_query, answer.status if complete else 0, answer.ret_code,
-                tuple(action.kind for action in fired),
-            )
+                arrived_ms, self.clock.now_ms(), self._monotonic(), path, raw_query, answer.status if complete else 0,
+                answer.ret_code, tuple(action.kind for action in fired),
+            ),
+            chapter,
         )  # fmt: skip
 
     def _labelled(self, answer: Answer) -> Answer:

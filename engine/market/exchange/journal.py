@@ -11,8 +11,12 @@ _REMEMBERED = 200_000
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One request as it was answered. `status` is 0 where no complete answer was sent."""
+    """One request as it was answered. `status` is 0 where no complete answer was sent.
 
+    `arrived_ms` is when it came, `at_ms` when its answer was out, by the clock of the exchange.
+    """
+
+    arrived_ms: int
     at_ms: int
     monotonic_s: float
     path: str
@@ -27,14 +31,17 @@ class Journal:
 
     def __init__(self) -> None:
         self.entries: deque[JournalEntry] = deque(maxlen=_REMEMBERED)
+        self.chapter = 0
 
-    def write(self, entry: JournalEntry) -> None:
-        """Add a request."""
-        self.entries.append(entry)
+    def write(self, entry: JournalEntry, chapter: int) -> None:
+        """Add a request that arrived in this chapter; one that arrived before the latest clearing stays forgotten."""
+        if chapter == self.chapter:
+            self.entries.append(entry)
 
     def clear(self) -> None:
-        """Forget all requests."""
+        """Forget all requests, also those not answered yet."""
         self.entries.clear()
+        self.chapter += 1
 
     def rows(self) -> list[dict[str, object]]:
         """Return the entries as plain documents."""

@@ -20,7 +20,9 @@ def most_in_window(times: list[float], window_s: float) -> int:
     return max((bisect_right(times, at + window_s) - bisect_left(times, at) for at in times), default=0)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     rate=st.floats(0.5, HARD_CAP_PER_S),
     burst=st.integers(1, HARD_CAP_PER_S),

@@ -235,7 +235,9 @@ def pages(draw):
     return first, last, absent, level
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(pages(), max_size=12))
 def test_any_sequence_of_pages_equals_a_dictionary(steps):
     """Pages overlap, repeat, leave bars out and change values; around midnight, so that two buckets are touched."""

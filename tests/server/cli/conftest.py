@@ -66,7 +66,7 @@ def call(run: Run) -> Callable[..., Any]:
 def run_process(monkeypatch: pytest.MonkeyPatch) -> RunProcess:
     """Run a command as a process of its own, with these environment variables besides the test's."""
 
-    def invoke(*arguments: str, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+    def invoke(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         return subprocess.run(

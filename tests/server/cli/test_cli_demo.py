@@ -33,7 +33,7 @@ METRICS = {"trades": 2, "net_profit": 8.0, "initial_capital": 1000.0, "final_equ
 
 
 def test_the_demo_runs_over_stdio_and_its_figures_agree(run_process) -> None:
-    done = run_process("demo", "--json", timeout=120)
+    done = run_process("demo", "--json", timeout=600)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["mcp"]["transport"] == "stdio"

@@ -66,6 +66,6 @@ def port() -> Iterator[ServedExchange]:
     thread.start()
     yield ServedExchange(exchange, f"http://127.0.0.1:{listening.getsockname()[1]}")
     server.should_exit = True
-    thread.join(timeout=10)
+    thread.join(timeout=120)
     listening.close()
     assert not thread.is_alive()

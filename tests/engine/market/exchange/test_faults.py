@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ ALL = [T0 + step * MINUTE for step in range(9, -1, -1)]
 def fetch(port: Any):
     """Run a script and return what one page request brings."""
 
-    async def fetched(*rules: dict[str, Any], patience_s: float = 5.0, **changed: str) -> httpx2.Response:
+    async def fetched(*rules: dict[str, Any], patience_s: float = 120.0, **changed: str) -> httpx2.Response:
         port.script(*rules)
-        async with httpx2.AsyncClient(base_url=port.url, timeout=patience_s) as client:
+        async with httpx2.AsyncClient(base_url=port.url, timeout=httpx2.Timeout(120, read=patience_s)) as client:
             return await client.get("/v5/market/kline", params=PAGE | changed)
 
     return fetched
@@ -77,7 +78,7 @@ async def test_a_delay_only_takes_longer(fetch: Any) -> None:
 
 async def test_silence_never_answers(fetch: Any) -> None:
     with pytest.raises(httpx2.ReadTimeout):
-        await fetch(rule("silence", seconds=30.0), patience_s=0.2)
+        await fetch(rule("silence", seconds=600.0), patience_s=0.2)
 
 
 async def test_silence_that_ends_is_a_broken_answer(fetch: Any) -> None:
@@ -142,7 +143,7 @@ async def test_a_gap_stays_or_is_filled_late(fetch: Any, port: Any) -> None:
     hole = {"from_ms": ALL[5], "to_ms": ALL[2]}
     assert opens(await fetch(rule("gap", **hole))) == ALL[:3] + ALL[6:]
     port.script(rule("gap", {"count": 2}, **hole))
-    async with httpx2.AsyncClient(base_url=port.url) as client:
+    async with httpx2.AsyncClient(base_url=port.url, timeout=120) as client:
         lengths = [len(rows(await client.get("/v5/market/kline", params=PAGE))) for _ in range(4)]
     assert lengths == [7, 7, 10, 10]
 
@@ -268,7 +269,7 @@ def test_a_script_is_read_from_a_file_and_a_missing_one_is_said(tmp_path: Path) 
 
 async def test_the_journal_tells_every_request_and_what_befell_it(port: Any) -> None:
     port.script(rule("retcode", {"path": "kline", "nth": 2}), rule("drop", {"path": "tickers"}))
-    async with httpx2.AsyncClient(base_url=port.url) as client:
+    async with httpx2.AsyncClient(base_url=port.url, timeout=120) as client:
         await client.delete("/_control/journal")
         for _ in range(2):
             await client.get("/v5/market/kline", params=PAGE)
@@ -283,14 +284,14 @@ async def test_the_journal_tells_every_request_and_what_befell_it(port: Any) -> 
             ("/v5/market/nothing", 404, None, []),
             ("/v5/market/tickers", 0, 0, ["drop"]),
         ]
-        assert entries[0]["at_ms"] == NOW_MS
+        assert entries[0]["at_ms"] == entries[0]["arrived_ms"] == NOW_MS
         assert entries[0]["query"].startswith("symbol=BTCUSDT&interval=1")
         await client.delete("/_control/journal")
         assert (await client.get("/_control/journal")).json()["entries"] == []
 
 
 async def test_control_replaces_faults_and_sets_the_clock_at_run_time(port: Any) -> None:
-    async with httpx2.AsyncClient(base_url=port.url) as client:
+    async with httpx2.AsyncClient(base_url=port.url, timeout=120) as client:
         script = {"rules": [rule("status", code=503)]}
         assert (await client.post("/_control/faults", json=script)).json() == {"rules": 1}
         assert (await client.get("/v5/market/time")).status_code == 503
@@ -315,3 +316,29 @@ async def test_control_is_closed_unless_asked_for(client: httpx2.AsyncClient, ex
     ):  # fmt: skip
         assert (await client.request(method, path)).status_code == 404
     assert len(exchange.journal.entries) == 4
+
+
+@pytest.mark.parametrize("is_cleared", [False, True])
+async def test_a_request_that_arrived_before_the_journal_was_cleared_stays_forgotten_once_it_is_answered(
+    is_cleared: bool,
+) -> None:
+    script = FaultScript.model_validate({"rules": [rule("silence", seconds=600.0)]})
+    exchange = SimulatedExchange(clock_ms=lambda: NOW_MS, faults=script)
+    waits, hung_up = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> dict[str, str]:
+        waits.set()
+        await hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_message: Any) -> None:
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": "/v5/market/time", "query_string": b"", "headers": []}
+    serving = asyncio.create_task(exchange(scope, receive, send))
+    await waits.wait()
+    if is_cleared:
+        exchange.journal.clear()
+    hung_up.set()
+    await serving
+    assert len(exchange.journal.entries) == (0 if is_cleared else 1)
