@@ -30,7 +30,7 @@ from engine.history import LoadedCandles
 from engine.run_inputs import RunInputs
 
 # Part of every manifest: a change of figures by a change of code gets a new number.
-ENGINE_VERSION = "2"
+ENGINE_VERSION = "3"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,9 +226,12 @@ def _size(chosen: Size | None, own: CompiledSize | None) -> tuple[str, float]:
 def _extremes(
     simulation: Simulation, candles: Candles, signals: Signals, execution: ExecutionSettings, inputs: RunInputs
 ) -> dict[str, Any]:
-    from engine.core.simulator import simulate_extremes  # as above
+    worst = best = simulation
+    # Without an ambiguous bar every reading of the bars is this one.
+    if simulation.ambiguous_bars:
+        from engine.core.simulator import simulate_extremes  # as above
 
-    worst, best = simulate_extremes(candles, signals, execution, inputs.detail)
+        worst, best = simulate_extremes(candles, signals, execution, inputs.detail)
     return {
         "ambiguous_bars": simulation.ambiguous_bars,
         "decided_bars": simulation.decided_bars,
