@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.store.agent_store import AgentStore
 from engine.store.candle_store import CandleStore
 from engine.store.instrument_store import InstrumentStore
 from engine.store.job_store import JobStore
@@ -11,5 +12,5 @@ from engine.store.run_store import RunStore
 from engine.store.strategy_store import StrategyStore
 
 
-class Store(CandleStore, PointStore, InstrumentStore, RunStore, StrategyStore, JobStore, LeaseStore):
+class Store(CandleStore, PointStore, InstrumentStore, RunStore, StrategyStore, JobStore, LeaseStore, AgentStore):
     """An open store. `Store.open(url)` opens it, `close()` lets go of it."""
