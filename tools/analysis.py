@@ -24,13 +24,11 @@ from tools.arguments import Bar, Market, RunId, Symbol
 from tools.declare import LabHandle, Progress, ProgressHandle, tool
 from tools.lab import Lab
 
-BRIEF_ONLY = "none"
+AUTO, BRIEF_ONLY = "auto", "none"
 # A direct answer has 45 s; the brief comes first.
 ASKING_SECONDS = 30.0
 
-AgentName = Annotated[
-    str | None, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$", description="none: brief only; host: you answer")
-]
+AgentName = Annotated[str, Field(max_length=32, description="none: brief only; or a name")]
 StrategyGiven = Annotated[str | dict[str, Any], Field(description="Name or document")]
 
 
@@ -74,9 +72,9 @@ class AnalysisAnswer(BaseModel):
 
 @tool("reads", core=True, third_party_text=True)
 async def analyze_backtest_results(
-    run_id: RunId, agent: AgentName = None, *, lab: LabHandle, progress: ProgressHandle
+    run_id: RunId, agent: AgentName = AUTO, *, lab: LabHandle, progress: ProgressHandle
 ) -> AnalysisAnswer:
-    """Read a stored run: metrics, trade clusters, costs, regimes, concentration, flags, verdict."""
+    """Read a run: metrics, trade clusters, costs, regimes, concentration, flags, verdict."""
     brief = await lab.analyses.backtest(run_id)
     return await _answer(lab, progress, "analyze_backtest_results", brief, agent)
 
@@ -84,12 +82,12 @@ async def analyze_backtest_results(
 @tool("reads", core=True, third_party_text=True)
 async def compare_strategies(
     run_ids: Annotated[list[RunId], Field(min_length=2, max_length=6)],
-    agent: AgentName = None,
+    agent: AgentName = AUTO,
     *,
     lab: LabHandle,
     progress: ProgressHandle,
 ) -> AnalysisAnswer:
-    """Compare stored runs: aligned metrics, paired tests on common days, correlation, dominance."""
+    """Compare runs: metrics, paired tests on common days, correlation, dominance."""
     brief = await lab.analyses.comparison(run_ids)
     return await _answer(lab, progress, "compare_strategies", brief, agent)
 
@@ -97,15 +95,15 @@ async def compare_strategies(
 @tool("reads", third_party_text=True)
 async def risk_management_advice(
     run_id: RunId,
-    capital: Annotated[float | None, Field(gt=0, le=1e12, description="Default: the run's")] = None,
+    capital: Annotated[float, Field(ge=0, le=1e12, description="0: the run's")] = 0,
     tolerance: Annotated[float, Field(gt=0, lt=1, description="Drawdown accepted, fraction")] = 0.2,
-    agent: AgentName = None,
+    agent: AgentName = AUTO,
     *,
     lab: LabHandle,
     progress: ProgressHandle,
 ) -> AnalysisAnswer:
     """Size a run's strategy: Kelly, ruin, drawdown simulation, liquidation distance."""
-    brief = await lab.analyses.risk(run_id, capital, tolerance)
+    brief = await lab.analyses.risk(run_id, capital or None, tolerance)
     return await _answer(lab, progress, "risk_management_advice", brief, agent)
 
 
@@ -113,12 +111,12 @@ async def risk_management_advice(
 async def technical_indicator_research(
     indicator: Annotated[str, Field(min_length=1, max_length=200, description="rsi, or rsi(close, 21)")],
     symbol: Symbol | None = None,
-    agent: AgentName = None,
+    agent: AgentName = AUTO,
     *,
     lab: LabHandle,
     progress: ProgressHandle,
 ) -> AnalysisAnswer:
-    """Show an indicator's formula, source, warm-up, and behaviour on stored candles (default: longest series)."""
+    """Show an indicator's formula, source, warm-up, and behaviour on stored candles."""
     name = clean_symbol(symbol) if symbol else None
     brief = await lab.analyses.indicator(indicator, name, None, None)
     return await _answer(lab, progress, "technical_indicator_research", brief, agent)
@@ -128,12 +126,12 @@ async def technical_indicator_research(
 async def explain_metric(
     name: Annotated[str, Field(min_length=1, max_length=60, description="sharpe, pbo, ...")],
     run_id: RunId | None = None,
-    agent: AgentName = None,
+    agent: AgentName = AUTO,
     *,
     lab: LabHandle,
     progress: ProgressHandle,
 ) -> AnalysisAnswer:
-    """Explain a metric or statistical word; with a run also its value and confidence interval."""
+    """Explain a metric or statistical word; with a run its value and interval."""
     brief = await lab.analyses.metric(name, run_id)
     return await _answer(lab, progress, "explain_metric", brief, agent)
 
@@ -143,12 +141,12 @@ async def market_regime_detection(
     symbol: Symbol,
     interval: Bar = "60",
     category: Market = "linear",
-    agent: AgentName = None,
+    agent: AgentName = AUTO,
     *,
     lab: LabHandle,
     progress: ProgressHandle,
 ) -> AnalysisAnswer:
-    """Tell a market's trend and volatility regime, its history and transitions; past bars only."""
+    """Tell a market's trend and volatility regime, history, transitions; past bars only."""
     brief = await lab.analyses.regime(clean_symbol(symbol), category, interval, progress)
     return await _answer(lab, progress, "market_regime_detection", brief, agent)
 
@@ -157,7 +155,7 @@ async def market_regime_detection(
 async def code_review_strategy(
     strategy: StrategyGiven | None = None,
     code: Annotated[str | None, Field(max_length=40_000, description="Instead: Python or Pine")] = None,
-    agent: AgentName = None,
+    agent: AgentName = AUTO,
     *,
     lab: LabHandle,
     progress: ProgressHandle,
@@ -174,14 +172,13 @@ async def code_review_strategy(
 @tool("writes", third_party_text=True)
 async def generate_test_scenarios(
     strategy: StrategyGiven,
-    interval: Bar = "60",
-    agent: AgentName = None,
+    agent: AgentName = AUTO,
     *,
     lab: LabHandle,
     progress: ProgressHandle,
 ) -> AnalysisAnswer:
-    """Make runnable scenarios: stored market slices and made-up markets (saved as SCENARIO-...), with checkable expectations."""
-    brief = await lab.analyses.scenarios(strategy, interval)
+    """Make scenarios for run_backtest: slices of stored markets, made-up markets (stored), what must come out."""
+    brief = await lab.analyses.scenarios(strategy)
     return await _answer(lab, progress, "generate_test_scenarios", brief, agent)
 
 
@@ -199,7 +196,7 @@ _ASKED: dict[str, tuple[str, type[BaseModel]]] = {
 
 
 async def _answer(
-    lab: Lab, progress: Progress, name: str, brief: dict[str, Any], agent: str | None, *, context: str = ""
+    lab: Lab, progress: Progress, name: str, brief: dict[str, Any], agent: str, *, context: str = ""
 ) -> AnalysisAnswer:
     """Ask the analyst about a brief; the brief is part of every answer."""
     if agent == BRIEF_ONLY or lab.analyst is None:
@@ -210,7 +207,7 @@ async def _answer(
         prompt=prompt_text(prompt),
         task=task,
         context=context,
-        agent=agent,
+        agent=None if agent == AUTO else agent,
         schema=form,
         brief=brief,
         prompt_version=prompt_version(prompt),

@@ -22,8 +22,9 @@ from engine.analysis.stored_runs import StoredRun, read_run
 from engine.analysis.strategy_review import strategy_review
 from engine.core.candles import Candles
 from engine.core.expressions.nodes import EXTRA_SERIES
+from engine.core.expressions.warmup import check_nesting
 from engine.core.series import Category, Series
-from engine.core.strategy import compile_strategy
+from engine.core.strategy import CompiledStrategy, compile_strategy
 from engine.core.timeframes import Interval, next_open
 from engine.core.times import parse_time_ms
 from engine.errors import BadRequest, LabError
@@ -131,10 +132,12 @@ class Analyses:
         """Return the review of code written elsewhere."""
         return await asyncio.to_thread(code_review, code)
 
-    async def scenarios(self, strategy: str | Mapping[str, Any], interval: Interval) -> Brief:
-        """Return runnable scenarios, and store the made-up candles that some of them run on."""
+    async def scenarios(self, strategy: str | Mapping[str, Any]) -> Brief:
+        """Return runnable scenarios on the interval of the longest stored market, and store the made-up candles."""
         named = await self._strategies.resolve(strategy)
         compiled = compile_strategy(named.parsed)
+        longest = await self._markets.best()
+        interval = _fitting_interval(compiled, None if longest is None else longest.series.interval)
         made_up = {} if compiled.series & set(EXTRA_SERIES) else await self._made_up(interval)
         data = await self._markets.best(interval=interval)
         return await asyncio.to_thread(scenario_brief, compiled, interval, made_up, data)
@@ -155,3 +158,20 @@ class Analyses:
             )
             found[character.name] = candles
         return found
+
+
+def _fitting_interval(compiled: CompiledStrategy, wished: Interval | None) -> Interval:
+    """Return an interval on which every `tf` of the strategy stands, the wished one if it may be."""
+    candidates: list[Interval] = [*((wished,) if wished else ()), "60", "15", "5", "1"]
+    for interval in candidates:
+        try:
+            for frame in compiled.higher_timeframes:
+                check_nesting(frame, interval)
+        except BadRequest:
+            continue
+        if interval not in ("W", "M"):
+            return interval
+    raise BadRequest(
+        f"no interval fits under tf {', '.join(sorted(compiled.higher_timeframes))}",
+        fix="use a timeframe of minutes or D",
+    )

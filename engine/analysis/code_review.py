@@ -149,8 +149,9 @@ def _python(code: str) -> Iterator[dict[str, object]]:
         return
     yield from _by_text(code, _PYTHON_TEXT, "#")
     lines = code.splitlines()
+    shifted = _shifted_names(tree)
     for node in ast.walk(tree):
-        smell = _smell_of(node)
+        smell = _smell_of(node, shifted)
         if smell is not None:
             number = int(getattr(node, "lineno", 1))
             yield _finding(smell, number, lines[number - 1])
@@ -165,7 +166,7 @@ def _python(code: str) -> Iterator[dict[str, object]]:
         yield _finding(smell, 1, lines[0])
 
 
-def _smell_of(node: ast.AST) -> Smell | None:
+def _smell_of(node: ast.AST, shifted: frozenset[str]) -> Smell | None:
     if isinstance(node, ast.Subscript) and _reads_ahead(node.slice):
         return _smell(
             "",
@@ -196,7 +197,7 @@ def _smell_of(node: ast.AST) -> Smell | None:
             "normalised with a figure of the whole sample, later rows included",
             "use rolling or expanding figures",
         )
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and _same_bar(node):
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and _same_bar(node, shifted):
         return _smell(
             "",
             "high",
@@ -229,8 +230,20 @@ def _whole_sample(node: ast.expr) -> bool:
     )
 
 
-def _same_bar(node: ast.BinOp) -> bool:
+def _shifted_names(tree: ast.AST) -> frozenset[str]:
+    """Return the names that are given a shifted value somewhere."""
+    return frozenset(
+        _name_of(target)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and "shift" in _name_of(node.value)
+        for target in node.targets
+    )
+
+
+def _same_bar(node: ast.BinOp, shifted: frozenset[str]) -> bool:
     names = [_name_of(side) for side in (node.left, node.right)]
+    if shifted.intersection(names):
+        return False
     signal = any(re.search(r"signal|position|pos$|holding", name) for name in names)
     earned = any(re.search(r"ret|pct_change|change", name) for name in names)
     return signal and earned and not any("shift" in name for name in names)

@@ -16,12 +16,15 @@ from engine.core.candles import FloatColumn, TimeColumn
 from engine.core.validation.bootstrap import optimal_block_length, stationary_indices
 
 METRICS = (
-    "total_return", "cagr", "sharpe", "sortino", "calmar", "volatility", "max_drawdown", "max_drawdown_days", "trades",
-    "win_rate", "profit_factor", "expectancy", "exposure", "buy_and_hold_return", "fees_paid",
+    "total_return", "cagr", "sharpe", "sortino", "volatility", "max_drawdown", "trades", "win_rate", "profit_factor",
+    "expectancy", "exposure", "buy_and_hold_return",
 )  # fmt: skip
+LABELS = "ABCDEF"
+MOST_PARAMS = 6
 SAMPLES = 2_000
 SEED = 0
 FEWEST_DAYS = 20
+FEW_TRADES = 30
 PERIODS_PER_YEAR = 365.0
 
 
@@ -100,31 +103,28 @@ def _p_value(drawn: FloatColumn, observed: float) -> float:
 
 
 def comparison_brief(runs: Sequence[StoredRun]) -> Brief:
-    """Return the comparison of 2 to 6 runs."""
-    names = [run.id for run in runs]
+    """Return the comparison of 2 to 6 runs, which tables name by letters."""
+    names = LABELS[: len(runs)]
     days, returns = common_days(runs)
     common = _on_common_days(names, returns) if len(days) >= 2 else None
     differences = _differences(runs)
-    pairs = list(combinations(range(len(runs)), 2))
     return {
-        "runs": table(
-            ["run_id", "strategy", "params", "symbol", "interval", "start", "end", "source", "currency"],
-            [_identity(run) for run in runs],
-        ),
+        **_identities(names, runs),
+        # Exactly as the engine tells them.
         "metrics": {
             "columns": ["metric", *names],
-            "rows": [[name, *(run.metrics[name] for run in runs)] for name in METRICS],
+            "rows": [[metric, *(run.metrics[metric] for run in runs)] for metric in METRICS],
         },
-        "conventions": "each over its own whole range: ratios from daily marks at 00:00 UTC, 365 days a year; fractions of 1; money in its own currency",
+        "conventions": "each over its whole range; ratios from daily marks at 00:00 UTC, 365 days a year; fractions of 1; money in its currency",
         "common_days": {
             "days": len(days),
             "first": day(None if not len(days) else int(days[0]) - 1),
             "last": day(None if not len(days) else int(days[-1]) - 1),
         },
         "on_common_days": common,
-        "pairs": _pairs(names, pairs, returns),
+        "pairs": _pairs(names, returns),
         "dominated": _dominated(names, common, comparable=not differences),
-        "flags": [*differences, *_flags(runs, len(days))],
+        "flags": [*differences, *_flags(names, runs, len(days))],
     }
 
 
@@ -137,64 +137,81 @@ def common_days(runs: Sequence[StoredRun]) -> tuple[TimeColumn, list[FloatColumn
     return days, [values[np.isin(times, days)] for times, values in series]
 
 
-def _identity(run: StoredRun) -> list[Any]:
-    data, strategy = run.data, run.result["strategy"]
-    return [
-        run.id, strategy["name"], strategy["params"], data["symbol"], data["interval"], data["start"][:10],
-        data["end"][:10], data["source"], data["currency"],
-    ]  # fmt: skip
+def _identities(names: str, runs: Sequence[StoredRun]) -> Brief:
+    """Return what the runs are: told once where they agree."""
+    told = [
+        {name: run.data[name] for name in ("symbol", "category", "interval", "start", "end", "source", "currency")}
+        for run in runs
+    ]
+    common = {name: value for name, value in told[0].items() if all(one[name] == value for one in told)}
+    differing = [name for name in told[0] if name not in common]
+    rows: list[list[Any]] = [
+        [
+            label,
+            run.id,
+            run.result["strategy"]["name"],
+            _few(run.result["strategy"]["params"]),
+            *(one[name] for name in differing),
+        ]
+        for label, run, one in zip(names, runs, told, strict=True)
+    ]
+    return {"runs": table(["label", "run_id", "strategy", "params", *differing], rows), "alike_in": common}
 
 
-def _on_common_days(names: Sequence[str], returns: Sequence[FloatColumn]) -> Brief:
+def _few(params: dict[str, float]) -> dict[str, float | str]:
+    """Return the first parameters of many."""
+    if len(params) <= MOST_PARAMS:
+        return dict(params)
+    return {**dict(list(params.items())[:MOST_PARAMS]), "more": f"{len(params) - MOST_PARAMS} others: get_run"}
+
+
+def _on_common_days(names: str, returns: Sequence[FloatColumn]) -> Brief:
     rows: list[list[Any]] = []
     for name, values in zip(names, returns, strict=True):
         equity = np.concatenate(([1.0], np.cumprod(1.0 + values)))
         fall = float(np.max(1.0 - equity / np.maximum.accumulate(equity)))
         rows.append([name, float(equity[-1] - 1.0), float(_sharpes(values[None, :])[0]), fall])
-    return table(["run_id", "total_return", "sharpe", "max_drawdown"], rows)
+    return table(["run", "total_return", "sharpe", "max_drawdown"], rows)
 
 
-def _pairs(names: Sequence[str], pairs: Sequence[tuple[int, int]], returns: Sequence[FloatColumn]) -> Brief:
+def _pairs(names: str, returns: Sequence[FloatColumn]) -> Brief:
     if len(returns[0]) < FEWEST_DAYS:
         return {"rows": [], "why": f"{len(returns[0])} common days; {FEWEST_DAYS} are needed for a test"}
+    pairs = list(combinations(range(len(names)), 2))
     rows: list[list[Any]] = []
     for first, second in pairs:
         found = paired_test(returns[first], returns[second])
-        adjusted = min(1.0, found.sharpe_p * len(pairs))
         rows.append(
             [
-                names[first], names[second], found.correlation, found.mean_difference, found.mean_p,
-                found.sharpe_difference, found.sharpe_low, found.sharpe_high, found.sharpe_p, adjusted,
+                f"{names[second]}-{names[first]}", found.correlation, found.mean_difference, found.mean_p,
+                found.sharpe_difference, found.sharpe_low, found.sharpe_high, found.sharpe_p,
+                min(1.0, found.sharpe_p * len(pairs)),
             ]
         )  # fmt: skip
-    columns = [
-        "first", "second", "correlation", "mean_difference_per_year", "mean_p", "sharpe_difference", "low_95",
-        "high_95", "sharpe_p", f"sharpe_p_for_{len(pairs)}_pairs",
-    ]  # fmt: skip
-    note = f"second minus first; paired stationary bootstrap, {SAMPLES} samples, seed {SEED}; the last column is Bonferroni's"
-    return table(columns, rows, 4) | {"note": note}
+    columns = ["pair", "correlation", "mean_difference", "mean_p", "sharpe_difference", "low_95", "high_95", "sharpe_p"]
+    note = f"differences a year; paired stationary bootstrap, {SAMPLES} samples, seed {SEED}; _all: Bonferroni over {len(pairs)} pairs"
+    return table([*columns, "sharpe_p_all"], rows, 3) | {"note": note}
 
 
-def _dominated(names: Sequence[str], common: Brief | None, *, comparable: bool) -> Brief:
+def _dominated(names: str, common: Brief | None, *, comparable: bool) -> Brief:
     if common is None:
-        return {"rows": [], "why": "there are not enough common days"}
-    figures = {row[0]: (row[1], row[2], row[3]) for row in common["rows"]}
-    rows: list[list[str]] = []
-    for worse in names:
-        for better in names:
-            theirs, ours = figures[better], figures[worse]
-            if worse == better or None in (*theirs, *ours):
-                continue
-            at_least = theirs[0] >= ours[0] and theirs[1] >= ours[1] and theirs[2] <= ours[2]
-            if at_least and theirs != ours:
-                rows.append([worse, better])
-    told = table(["run_id", "dominated_by"], rows)
-    told["meaning"] = (
-        "return and Sharpe no higher and drawdown no smaller on common days; a fact of these days, no proof"
-    )
-    if not comparable:
-        told["caution"] = "the runs differ in more than the strategy: see flags"
-    return told
+        return {"by": {}, "why": "there are not enough common days"}
+    figures = {row[0]: row[1:] for row in common["rows"] if None not in row}
+    by = {
+        worse: [better for better in figures if _dominates(figures[better], figures[worse])]
+        for worse in names
+        if worse in figures
+    }
+    told: Brief = {
+        "by": {worse: better for worse, better in by.items() if better},
+        "meaning": "on common days: return and Sharpe no higher, drawdown no smaller; no proof",
+    }
+    return told if comparable else told | {"caution": "the runs differ in more than the strategy: see flags"}
+
+
+def _dominates(better: Sequence[float], worse: Sequence[float]) -> bool:
+    at_least = better[0] >= worse[0] and better[1] >= worse[1] and better[2] <= worse[2]
+    return at_least and list(better) != list(worse)
 
 
 def _differences(runs: Sequence[StoredRun]) -> list[dict[str, str]]:
@@ -229,15 +246,20 @@ _CONDITIONS: dict[str, Callable[[StoredRun], str]] = {
 }
 
 
-def _flags(runs: Sequence[StoredRun], days: int) -> list[dict[str, str]]:
+def _flags(names: str, runs: Sequence[StoredRun], days: int) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     if any("simulated" in run.data["source"] for run in runs):
         found.append(flag("simulated", "high", "simulated candles: the figures say nothing about a real market"))
-    for run in runs:
-        if run.returns is None:
-            found.append(flag("ruined", "high", f"{run.id} lost its capital and has no days to compare"))
-        elif run.metrics["trades"] < 30:
-            found.append(flag("few_trades", "high", f"{run.id} closed {run.metrics['trades']} trades"))
+    ruined = [name for name, run in zip(names, runs, strict=True) if run.returns is None]
+    few = [
+        f"{name} closed {run.metrics['trades']}"
+        for name, run in zip(names, runs, strict=True)
+        if run.metrics["trades"] < FEW_TRADES
+    ]
+    if ruined:
+        found.append(flag("ruined", "high", f"{', '.join(ruined)} lost the capital and leave no days to compare"))
+    if few:
+        found.append(flag("few_trades", "high", f"{', '.join(few)} trades; fewer than {FEW_TRADES} are mostly chance"))
     if days < 90:
         found.append(flag("few_common_days", "high", f"{days} common days; differences are mostly chance"))
     found.append(

@@ -141,7 +141,7 @@ def _time_above(values: FloatColumn, *, is_price: bool) -> Brief:
     known = values[~np.isnan(values)]
     level, what = 0.0, "close above it" if is_price else "above 0"
     if known.min() >= 0.0 or known.max() <= 0.0:
-        is_percent = 0.0 <= known.min() and 30.0 < known.max() <= 100.0
+        is_percent = known.min() >= 0.0 and 30.0 < known.max() <= 100.0
         level, what = (50.0, "above 50") if is_percent else (float(np.median(known)), "above its median")
     is_above = known > level
     changes = int(np.count_nonzero(is_above[1:] != is_above[:-1]))

@@ -214,14 +214,16 @@ def _simulated(run: StoredRun, capital: float, tolerance: float) -> Brief:
 
 def _used_share(run: StoredRun) -> float | None:
     before = run.equity_before
-    if not len(before) or not bool(np.all(before > 0)):
+    # Positions of a portfolio overlap, so that no trade has an equity of its own before it.
+    if run.is_portfolio or not len(before) or not bool(np.all(before > 0)):
         return None
     return float(np.mean(run.notional / before))
 
 
 def _worst_trade(run: StoredRun) -> float | None:
     before = run.equity_before
-    if not len(before) or not bool(np.all(before > 0)):
+    # Positions of a portfolio overlap, so that no trade has an equity of its own before it.
+    if run.is_portfolio or not len(before) or not bool(np.all(before > 0)):
         return None
     return float(np.min(run.trades.pnl / before))
 

@@ -96,7 +96,7 @@ class StoredRun:
     @property
     def equity_before(self) -> FloatColumn:
         """Return the realised equity before each trade: the capital and the profits of the trades before it."""
-        return self.capital + np.concatenate(([0.0], np.cumsum(self.trades.pnl)[:-1]))
+        return self.capital + np.cumsum(self.trades.pnl) - self.trades.pnl
 
     def whole_days(self) -> tuple[TimeColumn, FloatColumn]:
         """Return the ends and the returns of the days that the run covers from midnight to midnight (UTC)."""

@@ -14,10 +14,11 @@ from engine.analysis.figures import Brief, flag, table
 from engine.analysis.market_data import MarketData
 from engine.core.expressions import Evaluator
 from engine.core.expressions.nodes import Node, Operation
+from engine.core.expressions.warmup import check_nesting
 from engine.core.run_settings import DEFAULT_FEES_PERCENT, RunSettings
 from engine.core.signals import compute_signals
 from engine.core.strategy import CompiledStrategy, explain
-from engine.errors import DataMissing
+from engine.errors import BadExpression, DataMissing
 
 MANY_PARAMETERS, MANY_CONDITIONS, MANY_CONSTANTS = 5, 6, 6
 LARGE_GRID = 10_000
@@ -204,7 +205,12 @@ def _fired(compiled: CompiledStrategy, data: MarketData | None) -> Brief:
             "rows": [],
             "why": f"it reads {', '.join(sorted(compiled.series & set(_EXTRA)))}; run_backtest fetches it",
         }
-    warmup = compiled.warmup_bars(data.series.interval)
+    try:
+        warmup = compiled.warmup_bars(data.series.interval)
+        for frame in compiled.higher_timeframes:
+            check_nesting(frame, data.series.interval)
+    except BadExpression as error:
+        return {"rows": [], "why": f"{error.message}, which is what is stored"}
     if warmup >= len(data.candles):
         return {"rows": [], "why": f"{len(data.candles)} stored bars, {warmup} are needed to warm up"}
     try:
