@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -146,7 +147,7 @@ class Audit(Answer):
     required_changes: Annotated[list[Proposal], Field(max_length=8)]
 
 
-_FORMS: dict[str, type[BaseModel]] = {
+FORMS: dict[str, type[BaseModel]] = {
     form.__name__: form
     for form in (
         Audit,
@@ -166,19 +167,20 @@ _FORMS: dict[str, type[BaseModel]] = {
 
 def register_form(form: type[BaseModel]) -> type[BaseModel]:
     """Make a form known by its name, so that an answer handed in later, even to another process, can be checked."""
-    _FORMS[form.__name__] = form
+    FORMS[form.__name__] = form
     return form
 
 
 def form_named(name: str) -> type[BaseModel]:
     """Return a form by its name."""
-    if name not in _FORMS:
-        raise NotFound(f"there is no form of answer {name!r}", fix=f"forms are {', '.join(sorted(_FORMS))}")
-    return _FORMS[name]
+    if name not in FORMS:
+        raise NotFound(f"there is no form of answer {name!r}", fix=f"forms are {', '.join(sorted(FORMS))}")
+    return FORMS[name]
 
 
+@cache
 def schema_of(form: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of a form with its marks and without generated titles."""
+    """Return the JSON schema of a form with its marks and without generated titles; the same object every time."""
     schema = _without_titles(form.model_json_schema())
     assert isinstance(schema, dict)  # noqa: S101  for the type checker: an object goes in, an object comes out
     return schema

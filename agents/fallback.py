@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +163,7 @@ class Fallback:
         self._breakers: dict[str, Breaker] = {}
         self._vendor_blocks: dict[str, str] = {}
         self._rests_until: dict[str, float] = {}
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._places: dict[str, asyncio.Semaphore] = {}
 
     def breaker(self, agent: Agent) -> Breaker:
         """Return the breaker of an agent, blocked when its vendor's account is."""
@@ -203,7 +203,7 @@ class Fallback:
             return None
         prompt = question.prompt
         try:
-            async with self._slot(agent):
+            async with self._place(agent, question.deadline):
                 for re_asked in range(MOST_RE_ASKS + 1):
                     step = _Step(question, agent, prompt, progress, is_last=is_last)
                     completion, judged = await self._try(step, breaker)
@@ -214,6 +214,9 @@ class Fallback:
                         await progress(AgentProgress("again", agent.name, "; ".join(judged.problems)[:200]))
         except AttemptFailed:
             return None
+        except TimeoutError:
+            detail = f"all {agent.concurrency} connections to it were busy until the deadline"
+            await self.record(question, agent, Result("skipped", "busy", detail))
         except BudgetSpent as spent:
             await self.record(question, agent, Result("skipped", f"{spent.scope}_budget", spent.detail))
         finally:
@@ -228,7 +231,7 @@ class Fallback:
         tries = AsyncRetrying(
             retry=retry_if_exception(lambda error: isinstance(error, AttemptFailed) and error.is_transient),
             wait=_pause_s,
-            stop=stop_after_attempt(MOST_TRIES) | _PatienceEnds(self._clock, patience_s, deadline),
+            stop=stop_after_attempt(MOST_TRIES) | _PatienceEnds(self._clock, breaker, patience_s, deadline),
             sleep=self._clock.sleep,
             reraise=True,
         )
@@ -295,8 +298,16 @@ class Fallback:
         if failure.retry_after_s is not None and failure.retry_after_s > PATIENCE_S:
             breaker.rest(failure.retry_after_s)
 
-    def _slot(self, agent: Agent) -> asyncio.Semaphore:
-        return self._slots.setdefault(_account(agent), asyncio.Semaphore(agent.concurrency))
+    @asynccontextmanager
+    async def _place(self, agent: Agent, deadline: float) -> AsyncGenerator[None]:
+        """Hold one of the connections to a vendor, or raise `TimeoutError` when none becomes free in time."""
+        places = self._places.setdefault(_account(agent), asyncio.Semaphore(agent.concurrency))
+        async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
+            await places.acquire()
+        try:
+            yield
+        finally:
+            places.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,16 +381,19 @@ def _row(question: Question, agent: Agent, result: Result, now_ms: int) -> Agent
 
 
 class _PatienceEnds(stop_base):
-    """Stops when the next pause is too long, or ends after the deadline."""
+    """Stops when the breaker has opened, when the next pause is too long, or when it ends after the deadline."""
 
-    def __init__(self, clock: Clock, patience_s: float, deadline: float) -> None:
+    def __init__(self, clock: Clock, breaker: Breaker, patience_s: float, deadline: float) -> None:
         self._clock = clock
+        self._breaker = breaker
         self._patience_s = patience_s
         self._deadline = deadline
 
     def __call__(self, retry_state: RetryCallState) -> bool:
         """Return whether to give up."""
         pause_s = retry_state.upcoming_sleep
+        if self._breaker.state == "open" and self._breaker.closes_in_s > pause_s:
+            return True
         return pause_s > self._patience_s or self._clock.monotonic() + pause_s >= self._deadline
 
 

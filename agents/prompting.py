@@ -11,6 +11,8 @@ from typing import Any, cast
 
 from agents.hygiene import DATA_RULE, clean_text, data_block, escape_angles
 
+MOST_PROMPT_CHARACTERS = 40_000
+MOST_CONTEXT_CHARACTERS = 100_000
 _LONGEST_COMPLAINT = 800
 _LONGEST_PREVIOUS = 4_000
 
@@ -36,11 +38,11 @@ def system_text(task: str, *, instructions: str = "", is_structured: bool) -> st
 
 def user_text(prompt: str, *, brief: Any, context: str, schema: Mapping[str, Any] | None) -> str:
     """Return the question, cleaned so that it cannot forge a block, and its data blocks."""
-    parts = [clean_text(prompt)]
+    parts = [clean_text(prompt, most_characters=MOST_PROMPT_CHARACTERS)]
     if brief is not None:
         parts.append(data_block("brief", brief))
     if context:
-        parts.append(data_block("context", context))
+        parts.append(data_block("context", context, most_characters=MOST_CONTEXT_CHARACTERS))
     if schema is not None:
         parts.append(schema_block(schema))
     return "\n\n".join(parts)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agents.breaker import BreakerState
     from agents.routing import Route
     from engine.agent_records import AgentUsage, CacheSize, CallOutcome, Spending
+    from engine.ports import Clock
 
 AnswerStatus = Literal["answered", "delegated"]
 ProgressKind = Literal["asking", "text", "reasoning", "again", "restart", "next_agent", "cached"]
@@ -190,3 +191,19 @@ class RouterState:
     cache: CacheSize
     is_library_ready: bool
     limits: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def throttled(progress: Progress, clock: Clock, *, per_second: float = 4.0) -> Progress:
+    """Return a listener that hears at most so many pieces a second; what is not a piece always gets through."""
+    last_s = -1.0 / per_second
+
+    async def listen(event: AgentProgress) -> None:
+        nonlocal last_s
+        now_s = clock.monotonic()
+        if event.kind in {"text", "reasoning"}:
+            if now_s - last_s < 1.0 / per_second:
+                return
+            last_s = now_s
+        await progress(event)
+
+    return listen

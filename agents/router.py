@@ -19,12 +19,19 @@ from agents.cache import AnswerCache, answer_key, search_results_of
 from agents.checks import Evidence, judge
 from agents.client import AttemptFailed
 from agents.fallback import Accepted, Fallback, Question
-from agents.prompting import prompt_text, prompt_version, system_text, user_text
+from agents.prompting import (
+    MOST_CONTEXT_CHARACTERS,
+    MOST_PROMPT_CHARACTERS,
+    prompt_text,
+    prompt_version,
+    system_text,
+    user_text,
+)
 from agents.providers import HOST, Agent, agents_of
 from agents.questions import AgentProgress, AgentState, AskRequest, Progress, RoutedAnswer, RouterState
 from agents.routing import LOCAL, Route, Task, checked_task, classify, read_table
 from engine.agent_records import Submission
-from engine.errors import BadRequest
+from engine.errors import BadRequest, TooLarge
 
 if TYPE_CHECKING:
     from agents.client import AgentClient
@@ -34,7 +41,6 @@ if TYPE_CHECKING:
 
 _MILLISECONDS = 1_000.0
 _DAY_MS = 86_400_000
-MOST_PROMPT_CHARACTERS = 40_000
 _TEXT_FORM = "text"
 
 
@@ -187,13 +193,7 @@ class Router:
         )
 
     def _question(self, request: AskRequest, started: float) -> Question:
-        if not request.prompt.strip():
-            raise BadRequest("the question is empty", fix="give prompt")
-        if len(request.prompt) > MOST_PROMPT_CHARACTERS:
-            raise BadRequest(
-                f"the question has {len(request.prompt)} characters, at most {MOST_PROMPT_CHARACTERS} are sent",
-                fix="shorten prompt; put long text into context",
-            )
+        _check_length(request)
         route = self.route(request)
         schema = None if request.schema is None else schema_of(request.schema)
         system = system_text(route.task, instructions=request.instructions, is_structured=schema is not None)
@@ -318,6 +318,17 @@ class Router:
             output_schema=question.schema,
             submission_id=submission_id,
         )
+
+
+def _check_length(request: AskRequest) -> None:
+    if not request.prompt.strip():
+        raise BadRequest("the question is empty", fix="give prompt")
+    for name, text, most in (
+        ("prompt", request.prompt, MOST_PROMPT_CHARACTERS),
+        ("context", request.context, MOST_CONTEXT_CHARACTERS),
+    ):
+        if len(text) > most:
+            raise TooLarge(f"{name} has {len(text)} characters, at most {most} are sent", fix=f"shorten {name}")
 
 
 def build_router(

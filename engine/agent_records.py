@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-CallOutcome = Literal["answered", "invalid", "failed", "skipped", "cached", "delegated"]
+CallOutcome = Literal["answered", "invalid", "failed", "skipped"]
 SubmissionState = Literal["open", "answered"]
 StepState = Literal["finished", "failed", "delegated"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -109,10 +110,23 @@ class ScriptedModel:
         self._served_model = served_model
         self._cost_usd = cost_usd
         self._used: dict[int, int] = {}
+        self._arrived = threading.Condition()
 
     def replace_faults(self, plan: FaultPlan) -> None:
         """Run another plan from its beginning."""
         self._director = FaultDirector(plan)
+
+    def wait_for_requests(self, count: int, patience_s: float) -> bool:
+        """Block until this many requests have arrived, and return whether they have; for another thread than the server's."""
+        with self._arrived:
+            return self._arrived.wait_for(lambda: len(self.log) >= count, timeout=patience_s)
+
+    def restart(self) -> None:
+        """Forget answers, faults and requests."""
+        self.answers.clear()
+        self.log.clear()
+        self._used.clear()
+        self.replace_faults(FaultPlan())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -143,7 +157,9 @@ class ScriptedModel:
             tokens_in=reply.tokens_in,
             tokens_out=reply.tokens_out,
         )
-        self.log.append(entry)
+        with self._arrived:
+            self.log.append(entry)
+            self._arrived.notify_all()
         await _Delivery(request, _spoil(reply, fault), entry, receive, send).run(fault)
 
     def _reply(self, request: wire.ModelRequest) -> wire.ModelReply:

@@ -193,11 +193,15 @@ class AgentStore(Database):
 
 
 def _cached(row: RowMapping) -> CachedAnswer:
-    return CachedAnswer(**{**row, "search_results": tuple(json.loads(row["search_results"]))})
+    values: dict[str, Any] = dict(row)
+    values["search_results"] = tuple(json.loads(row["search_results"]))
+    return CachedAnswer(**values)
 
 
 def _step(row: RowMapping) -> PipelineStep:
-    return PipelineStep(**{**row, "output": json.loads(row["output"])})
+    values: dict[str, Any] = dict(row)
+    values["output"] = json.loads(row["output"])
+    return PipelineStep(**values)
 
 
 async def _submission(connection: AsyncConnection, submission_id: str) -> Submission:
@@ -205,4 +209,6 @@ async def _submission(connection: AsyncConnection, submission_id: str) -> Submis
     row = (await connection.execute(wanted)).mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no submission {submission_id!r}", fix="use the submission_id of a delegated answer")
-    return Submission(**{**row, "brief": json.loads(row["brief"]), "answer": json.loads(row["answer"])})
+    values: dict[str, Any] = dict(row)
+    values["brief"], values["answer"] = json.loads(row["brief"]), json.loads(row["answer"])
+    return Submission(**values)

@@ -59,7 +59,7 @@ async def test_spending_is_summed_by_time_and_pipeline(memory):
 
 
 async def test_usage_counts_attempts_but_not_what_was_never_sent(memory):
-    for number, outcome in enumerate(["answered", "invalid", "failed", "skipped", "cached"]):
+    for number, outcome in enumerate(["answered", "invalid", "failed", "skipped"]):
         await memory.add_agent_call(dataclasses.replace(CALL, id=f"call_{number}", outcome=outcome))
     await memory.add_agent_call(dataclasses.replace(CALL, id="call_9", agent="ollama", cost_usd=0.0))
     assert await memory.agent_usage(0) == [
