@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from agents.router import build_router
+from agents.settings import AgentSettings
+from engine.analysis import Analyses
 from engine.backfill import Backfill
 from engine.backtests import Backtests
 from engine.history import History
@@ -61,6 +64,9 @@ async def open_lab(settings: Settings) -> Lab:
         strategies=strategies,
         backtests=Backtests(feed, store, history, inputs, instruments, strategies, clock),
         jobs=jobs,
+        analyses=Analyses(feed, store, history, strategies, clock),
+        # Without keys every question goes back to the calling model.
+        analyst=build_router(AgentSettings(), store, clock),
     )
 
 

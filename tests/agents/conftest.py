@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agents import llm
 from agents.memory import MemoryInProcess
 from agents.router import Router, build_router
 from agents.scripted import ScriptedModel, ServedModel, serve
@@ -39,6 +40,8 @@ RouterMaker = Callable[..., Router]
 @pytest.fixture
 async def make_router(scripted: ServedModel) -> AsyncIterator[RouterMaker]:
     """Return a maker of routers whose connections are closed at the end."""
+    # However slow the machine, loading the library costs no question its deadline.
+    await llm.ready()
     made: list[Router] = []
 
     def make(memory: Any = None, clock: Any = None, **changes: Any) -> Router:
