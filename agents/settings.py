@@ -94,6 +94,7 @@ class AgentSettings:
 
 
 _SERVERS = TypeAdapter(tuple[LocalServer, ...])
+_MODELS = TypeAdapter(dict[str, str])
 _ROUTES = TypeAdapter(dict[str, tuple[str, ...]])
 
 
@@ -114,6 +115,22 @@ def read_local_servers(text: str) -> tuple[LocalServer, ...]:
             fix="give each server its own name",
         )
     return servers
+
+
+def read_models(text: str) -> Mapping[str, str]:
+    """Return model names by agent from a JSON object; unknown agents are refused by name."""
+    try:
+        models = _MODELS.validate_json(text)
+    except ValidationError as error:
+        raise BadRequest(
+            f"BST_AGENT_MODELS cannot be read: {_first(error)}",
+            fix='give a JSON object such as {"deepseek": "deepseek/deepseek-v4-pro"}',
+        ) from error
+    if unknown := sorted(set(models) - set(DEFAULT_MODELS)):
+        raise BadRequest(
+            f"BST_AGENT_MODELS names an unknown agent {unknown[0]!r}", fix=f"agents are {', '.join(DEFAULT_MODELS)}"
+        )
+    return models
 
 
 def read_routes(text: str) -> Mapping[str, tuple[str, ...]]:

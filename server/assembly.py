@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from agents.pipelines.runner import JOB_KIND, PipelineRunner
 from agents.router import build_router
-from agents.settings import AgentSettings
 from engine.analysis import Analyses
 from engine.backfill import Backfill
 from engine.backtests import Backtests
@@ -24,6 +24,7 @@ from engine.ports import Clock, Feed, LimitMemory
 from engine.run_inputs import RunInputSource
 from engine.store import Store
 from engine.strategies import Strategies
+from server.toolbox import ServerToolbox
 from tools.lab import Lab
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ async def open_lab(settings: Settings) -> Lab:
         opened.push_async_callback(feed.close)
         backfill = Backfill(feed, store, clock)
         patient = Backfill(feed, store, clock, patience_s=JOB_PATIENCE_S)
-        jobs = Jobs(store, clock, {"backfill": BackfillBody(patient, store)})
+        router = build_router(settings.agents(), store, clock)
+        opened.push_async_callback(router.close)
+        toolbox = ServerToolbox(settings)
+        pipelines = PipelineRunner(router, store, clock, toolbox)
+        jobs = Jobs(store, clock, {"backfill": BackfillBody(patient, store), JOB_KIND: pipelines})
         opened.push_async_callback(jobs.close)
         await jobs.resume_interrupted()
         opened.pop_all()
@@ -53,7 +58,7 @@ async def open_lab(settings: Settings) -> Lab:
     history = History(store, backfill, instruments, clock)
     strategies = Strategies(store, clock)
     inputs = RunInputSource(feed, store, history, clock)
-    return Lab(
+    lab = Lab(
         version=version("bybit-strategy-tester"),
         home=settings.home,
         clock=clock,
@@ -66,8 +71,13 @@ async def open_lab(settings: Settings) -> Lab:
         jobs=jobs,
         analyses=Analyses(feed, store, history, strategies, clock),
         # Without keys every question goes back to the calling model.
-        analyst=build_router(AgentSettings(), store, clock),
+        router=router,
+        analyst=router,
+        pipelines=pipelines,
     )
+    toolbox.bind(lab)
+    router.warm_up()
+    return lab
 
 
 def open_feed(settings: Settings, clock: Clock, memory: LimitMemory) -> Feed:
@@ -86,7 +96,8 @@ def open_feed(settings: Settings, clock: Clock, memory: LimitMemory) -> Feed:
 
 
 async def close_lab(lab: Lab) -> None:
-    """Stop jobs (they can be resumed), then close the feed, then the store."""
+    """Stop jobs (they can be resumed), then close agents and feed, then the store."""
     await lab.jobs.close()
+    await lab.router.close()
     await lab.feed.close()
     await lab.store.close()

@@ -20,6 +20,7 @@ from agents.prompting import prompt_text, prompt_version
 from agents.questions import AgentProgress, AskRequest, RoutedAnswer
 from engine.core.series import clean_symbol
 from engine.errors import BadRequest
+from tools.agent_answers import AgentAttempt, RouteTaken, attempts_of, route_of
 from tools.arguments import Bar, Market, RunId, Symbol
 from tools.declare import LabHandle, Progress, ProgressHandle, tool
 from tools.lab import Lab
@@ -30,25 +31,6 @@ ASKING_SECONDS = 30.0
 
 AgentName = Annotated[str, Field(max_length=32, description="none: brief only; or a name")]
 StrategyGiven = Annotated[str | dict[str, Any], Field(description="Name or document")]
-
-
-class AgentAttempt(BaseModel):
-    """One attempt to get an agent's answer."""
-
-    agent: str
-    outcome: str
-    status: int | None
-    ms: float
-    tokens: int
-    cost_usd: float
-
-
-class RouteTaken(BaseModel):
-    """Who was to be asked, in order, and why."""
-
-    task: str
-    rule: str
-    agents: list[str]
 
 
 class AnalysisAnswer(BaseModel):
@@ -230,19 +212,9 @@ def _told(brief: dict[str, Any], routed: RoutedAnswer) -> AnalysisAnswer:
         agent=routed.agent,
         served_model=routed.served_model or None,
         answer=answer.model_dump(mode="json") if isinstance(answer, BaseModel) else None,
-        attempts=[
-            AgentAttempt(
-                agent=one.agent,
-                outcome=one.outcome,
-                status=one.status,
-                ms=one.ms,
-                tokens=one.tokens,
-                cost_usd=one.cost_usd,
-            )
-            for one in routed.attempts
-        ],
+        attempts=attempts_of(routed),
         cached=routed.cached,
-        route=RouteTaken(task=routed.route.task, rule=routed.route.rule, agents=list(routed.route.agents)),
+        route=route_of(routed),
         notes=list(routed.notes),
         instructions=routed.instructions if is_delegated else None,
         output_schema=dict(routed.output_schema) if is_delegated and routed.output_schema else None,

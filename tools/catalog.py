@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 from engine.errors import BadRequest
-from tools import analysis, backtests, history, jobs, market, strategies, system
+from tools import agents, analysis, backtests, history, jobs, market, strategies, system
 from tools.declare import ToolDef
 
-FAMILIES: tuple[ModuleType, ...] = (market, history, strategies, backtests, jobs, analysis, system)
+FAMILIES: tuple[ModuleType, ...] = (market, history, strategies, backtests, jobs, analysis, agents, system)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from engine.errors import LabError
 if TYPE_CHECKING:  # the engine's working parts are heavy; naming them must not import them
     from pathlib import Path
 
+    from agents.pipelines.runner import PipelineRunner
     from agents.questions import AskRequest, Progress, RoutedAnswer
+    from agents.router import Router
     from engine.analysis import Analyses
     from engine.backtests import Backtests
     from engine.history import History
@@ -58,6 +60,8 @@ class Lab:
     backtests: Backtests
     jobs: Jobs
     analyses: Analyses
+    router: Router
+    pipelines: PipelineRunner
     analyst: Analyst | None = None
 
     async def check_health(self, *, exchange: bool) -> list[tuple[str, bool, str]]:

@@ -97,6 +97,20 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
     ),
     "code_review_strategy": ({"strategy": "ema_cross"}, {"strategy": "ema_crss"}, "not_found", "ema_cross"),
     "generate_test_scenarios": ({"strategy": DOCUMENT}, {"strategy": {"name": "x"}}, "bad_request", "long_entry"),
+    "ask_agents": ({"prompt": "Explain the Sharpe ratio"}, {"prompt": "x", "agent": "grok"}, "bad_request", "deepseek"),
+    "run_pipeline": (
+        {"name": "code-review", "input": {"code": "x = 1"}},
+        {"name": "code-review", "input": {"text": "x = 1"}},
+        "bad_request",
+        "code (required)",
+    ),
+    "list_agents": ({}, {"verbose": True}, "bad_request", "verbose"),
+    "submit_analysis": (
+        {"answer": "It is a ratio."},
+        {"submission_id": "sub_" + "0" * 16, "answer": "x"},
+        "not_found",
+        "delegated",
+    ),
     "health_check": ({"exchange": True}, {"exchange": "perhaps"}, "bad_request", "exchange"),
     "cache_stats": ({}, {"all": True}, "bad_request", "all"),
     "clear_cache": ({"what": "exports", "confirm": True}, {"what": "exports"}, "bad_request", "confirm"),
@@ -173,6 +187,9 @@ def completed(client: Caller, tool: str, arguments: dict[str, Any], folder: Path
     if tool in NEEDS_JOB:
         _, job = client.call("start_backfill", CALLS["start_backfill"][0])
         return {"job_id": job["job_id"], **arguments}
+    if tool == "submit_analysis":
+        _, asked = client.call("ask_agents", CALLS["ask_agents"][0])
+        return {"submission_id": asked["submission_id"], **arguments}
     if tool == "export_candles":
         client.call("run_backtest", BACKTEST)
     if tool == "import_candles":
