@@ -99,15 +99,13 @@ class History:
 
     async def load(self, series: Series, start_ms: int, end_ms: int, report: Report | None = None) -> LoadedCandles:
         """Return the closed candles that open in [start_ms, end_ms); raises DataMissing when fetching would take long."""
-        missing = await self._store.missing(series, start_ms, end_ms)
+        stored = await self._store.stored_range(series, start_ms, end_ms, only_whole=True)
         fetched = 0
-        if missing:
-            fetched = await self._fetch(series, start_ms, end_ms, missing, report)
-        candles = await self._store.read_candles(series, start_ms, end_ms)
-        sources = await self._store.sources(series, start_ms, end_ms)
-        gaps = await self._store.gaps(series, start_ms, end_ms)
-        spans = tuple((max(gap.start_ms, start_ms), min(gap.end_ms, end_ms)) for gap in gaps)
-        return LoadedCandles(candles, "+".join(sorted(sources)), spans, fetched)
+        if stored.missing:
+            fetched = await self._fetch(series, start_ms, end_ms, stored.missing, report)
+            stored = await self._store.stored_range(series, start_ms, end_ms, only_whole=False)
+        spans = tuple((max(gap.start_ms, start_ms), min(gap.end_ms, end_ms)) for gap in stored.gaps)
+        return LoadedCandles(stored.candles, "+".join(sorted(stored.sources)), spans, fetched)
 
     async def _fetch(
         self, series: Series, start_ms: int, end_ms: int, missing: list[tuple[int, int]], report: Report | None

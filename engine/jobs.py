@@ -65,6 +65,7 @@ class JobView:
     state: JobState
     request: Document
     created_ms: int
+    updated_ms: int
     started_ms: int | None
     finished_ms: int | None
     attempts: int
@@ -75,6 +76,11 @@ class JobView:
     def is_over(self) -> bool:
         """Return whether nothing more will happen unless it is asked for again."""
         return self.state in _FINAL_STATES
+
+    @property
+    def is_given_up(self) -> bool:
+        """Return whether it was interrupted so often that only a new request starts it again."""
+        return self.state == "interrupted" and self.attempts >= _ATTEMPTS_BY_ITSELF
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +178,18 @@ class Jobs:
         open_jobs = await self._store.list_jobs(states=("queued", "running", "interrupted"), limit=1000)
         resumed: list[str] = []
         for record in reversed(open_jobs.items):
-            may_start = record.kind in self._bodies and record.attempts < _ATTEMPTS_BY_ITSELF
-            if may_start and not await self._is_run_by_somebody(record):
+            if await self._is_left_behind(record):
                 self._start(record.id)
                 resumed.append(record.id)
         return resumed
+
+    async def resume(self, job_id: str) -> JobView:
+        """Return a job as it stands; one whose runner set it aside or vanished goes on."""
+        record = await self._store.job(job_id)
+        began = record.state in {"running", "interrupted"}
+        if began and not self._closing and await self._is_left_behind(record):
+            self._start(job_id)
+        return _view(record)
 
     async def run_job(self, job_id: str) -> None:
         """Run one job to its end if nobody else does; the same in this process and in a worker's."""
@@ -273,6 +286,10 @@ class Jobs:
         running.task.cancel()
         await asyncio.wait({running.task})
 
+    async def _is_left_behind(self, record: JobRecord) -> bool:
+        may_start = record.kind in self._bodies and record.attempts < _ATTEMPTS_BY_ITSELF
+        return may_start and not await self._is_run_by_somebody(record)
+
     async def _is_run_by_somebody(self, record: JobRecord) -> bool:
         if record.id in self._running:
             return True
@@ -361,6 +378,7 @@ def _view(record: JobRecord) -> JobView:
         state=record.state,
         request=record.request,
         created_ms=record.created_ms,
+        updated_ms=record.updated_ms,
         started_ms=record.started_ms,
         finished_ms=record.finished_ms,
         attempts=record.attempts,

@@ -9,11 +9,13 @@ from mcp.server import MCPServer
 from mcp.server.extension import RequestHandler
 from mcp.server.mcpserver import Context
 from mcp.server.stdio import stdio_server
-from mcp.types import GetPromptResult, InputRequiredResult
+from mcp.types import GetPromptResult, InputRequiredResult, SubscriptionsListenRequestParams
 from pydantic import BaseModel
 
 from server.lifespan import LabKeeper
 from server.prompts import check_prompt_call
+from server.tasks.extension import TasksExtension
+from server.tasks.listening import TaskListening
 
 
 class LabServer(MCPServer[Any]):
@@ -36,3 +38,13 @@ class LabServer(MCPServer[Any]):
     def answer(self, method: str, params: type[BaseModel], handler: RequestHandler) -> None:
         """Answer a request of the specification that the SDK's decorators leave out."""
         self._lowlevel_server.add_request_handler(method, params, handler)
+
+    def watch_tasks(self, extension: TasksExtension) -> None:
+        """Let clients listen to tasks on the stream on which the SDK tells them of changed lists."""
+        method = "subscriptions/listen"
+        entry = self._lowlevel_server.get_request_handler(method)
+        if entry is None:
+            raise RuntimeError(f"the SDK does not answer {method}")
+        self._lowlevel_server.add_request_handler(
+            method, SubscriptionsListenRequestParams, TaskListening(extension, entry.handler).listen
+        )

@@ -22,6 +22,9 @@ from server.lifespan import LabKeeper, lab_lifespan
 from server.prompts import add_prompts
 from server.resources import add_resources
 from server.result_policy import MAX_CHARACTERS, ResultPolicy, error_result
+from server.tasks.extension import TasksExtension
+from server.tasks.job_tasks import JobTasks
+from server.tasks.task import TaskSource
 from tools.catalog import Selection, select
 from tools.declare import ToolDef
 from tools.progress import PacedProgress
@@ -92,12 +95,25 @@ def to_sdk_tool(tool: ToolDef) -> Tool:
     sdk_tool.parameters = lean_nulls(strip_titles(strict.model_json_schema(by_alias=True)))
     sdk_tool.fn_metadata = StrictMetadata(
         arg_model=strict,
-        output_schema=name_cells(strip_titles(metadata.output_schema)) if metadata.output_schema else None,
+        output_schema=or_error(name_cells(strip_titles(metadata.output_schema))) if metadata.output_schema else None,
         output_model=metadata.output_model,
         wrap_output=metadata.wrap_output,
         parameters=sdk_tool.parameters,
     )
     return sdk_tool
+
+
+def or_error(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a result that may be an error object instead.
+
+    Clients built on the first TypeScript SDK check structured content against this schema also when `isError` is set, and
+    show their own complaint instead of our `fix` where it does not fit.
+    """
+    required = schema.get("required")
+    if not required:
+        return schema
+    kept = {key: part for key, part in schema.items() if key != "required"}
+    return kept | {"anyOf": [{"required": required}, {"required": ["code", "message", "fix"]}]}
 
 
 def name_cells(schema: Any) -> Any:
@@ -116,8 +132,11 @@ def lean_nulls(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema with what the model need not read left out.
 
     `anyOf [X, null], default null` of an optional argument becomes plain X: leaving it out is null. The default of an
-    argument that is an object repeats the defaults of its fields and goes.
+    argument that is an object repeats the defaults of its fields and goes; so does the description of a definition, as
+    every argument that refers to it has its own.
     """
+    for definition in schema.get("$defs", {}).values():
+        definition.pop("description", None)
     for parent in (schema, *schema.get("$defs", {}).values()):
         for name, part in parent.get("properties", {}).items():
             parent["properties"][name] = _lean_argument(part)
@@ -169,15 +188,17 @@ def build_server(
     lifespan: Callable[[MCPServer[Any]], AbstractAsyncContextManager[Any]],
     more_tools: Sequence[Tool] = (),
     most_characters: int | None = MAX_CHARACTERS,
+    tasks: TasksExtension | None = None,
 ) -> LabServer:
     """Return a server that offers these tools under the result policy; `more_tools` come with the SDK's own shape.
 
     Answers longer than `most_characters` are shortened; None lifts the cap, for readers that are no models.
     """
     sdk_tools = [*(to_sdk_tool(tool) for tool in tools), *more_tools]
+    policy = ResultPolicy({tool.name: tool for tool in sdk_tools}, most_characters)
     hour = CacheHint(ttl_ms=3_600_000, scope="public")
     with _without_rich():
-        return LabServer(
+        server = LabServer(
             "bybit-strategy-tester",
             title="Bybit Strategy Tester",
             description="Honest strategy research on Bybit markets",
@@ -185,7 +206,7 @@ def build_server(
             version=version,
             tools=sdk_tools,
             lifespan=lifespan,
-            extensions=[ResultPolicy({tool.name: tool for tool in sdk_tools}, most_characters)],
+            extensions=[policy] if tasks is None else [policy, tasks],
             cache_hints={
                 "server/discover": hour,
                 "tools/list": hour,
@@ -195,20 +216,31 @@ def build_server(
             },
             log_level="WARNING",
         )
+    if tasks is not None:
+        server.watch_tasks(tasks)
+    return server
 
 
 def create_server(
-    settings: Settings, more_tools: Sequence[Tool] = (), most_characters: int | None = MAX_CHARACTERS
+    settings: Settings,
+    more_tools: Sequence[Tool] = (),
+    most_characters: int | None = MAX_CHARACTERS,
+    *,
+    more_task_tools: Sequence[str] = (),
+    more_tasks: Sequence[TaskSource] = (),
 ) -> LabServer:
     """Return the server these settings describe; nothing heavy is imported and nothing is opened yet."""
     selection = Selection(settings.toolsets, settings.tools, settings.exclude_tools, settings.read_only)
     keeper = LabKeeper(settings)
+    tools = select(selection)
+    task_tools = [*(tool.name for tool in tools if tool.task), *more_task_tools]
     server = build_server(
-        select(selection),
+        tools,
         version=version("bybit-strategy-tester"),
         lifespan=lab_lifespan(keeper),
         more_tools=more_tools,
         most_characters=most_characters,
+        tasks=TasksExtension(task_tools, [*more_tasks, JobTasks(keeper)]) if task_tools else None,
     )
     server.keeper = keeper
     add_prompts(server)

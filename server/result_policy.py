@@ -77,12 +77,12 @@ class ResultPolicy(Extension):
         result = error_result(refusal) if refusal else await call_next(ctx)
         if isinstance(result, CallToolResult):
             result = _shaped(result, params, self._most_characters)
-            logger.info(
-                "%s %s in %.0f ms",
-                params.name if params.name in self._tools else "unknown tool",
-                "failed" if result.is_error else "answered",
-                (time.perf_counter() - started) * 1000,
-            )
+        logger.info(
+            "%s %s in %.0f ms",
+            params.name if params.name in self._tools else "unknown tool",
+            "failed" if isinstance(result, CallToolResult) and result.is_error else "answered",
+            (time.perf_counter() - started) * 1000,
+        )
         return result
 
     def _refusal(self, params: CallToolRequestParams) -> LabError | None:

@@ -21,14 +21,14 @@ def read_interval(given: object) -> object:
         return given
 
 
-Symbol = Annotated[str, Field(min_length=2, max_length=40, description="Bybit symbol, e.g. BTCUSDT")]
+Symbol = Annotated[str, Field(max_length=40, description="E.g. BTCUSDT")]
 Market = Annotated[Category, Field(description="Market type")]
 # The schema names Bybit's codes only.
 Code = Annotated[Interval, BeforeValidator(read_interval)]
 Bar = Annotated[Code, Field(description="Minutes, or D W M")]
 Start = Annotated[str, Field(max_length=40, description="ISO 8601 UTC, inclusive")]
-End = Annotated[str, Field(max_length=40, description="ISO 8601 UTC, exclusive")]
-Cursor = Annotated[str | None, Field(max_length=20, pattern=r"^\d+$", description="next_cursor of the last answer")]
+End = Annotated[str, Field(max_length=40, description="Exclusive")]
+Cursor = Annotated[str | None, Field(max_length=20, pattern=r"^\d+$", description="next_cursor")]
 RunId = Annotated[str, Field(pattern=r"^run_[0-9a-f]{12}$", description="From run_backtest or list_runs")]
 JobId = Annotated[str, Field(pattern=r"^job_[0-9a-f]{12}$", description="From start_... or list_jobs")]
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from mcp.types import CallToolResult, ImageContent
 from pydantic import BaseModel, Field
 
 from engine.core.run_settings import RunSettings
-from engine.core.series import clean_symbol
+from engine.core.series import Category, clean_symbol
+from engine.core.timeframes import Interval
 from engine.core.times import parse_range_ms
 from engine.errors import BadRequest
 from tools.arguments import Bar, Cursor, End, Market, RunId, Start, Symbol, next_cursor, offset_of
 from tools.declare import LabHandle, ProgressHandle, tool
 
+# Of the engine, whose own names for them would bring its working parts along.
+Weighting = Literal["equal", "inverse_volatility"]
+Block = Literal["months", "years", "drawdowns", "rolling_sharpe", "sides", "tradingview", "correlations"]
 DEFAULT_SETTINGS = RunSettings.model_validate({})
 
 
@@ -54,6 +58,18 @@ class IntrabarRange(BaseModel):
     optimistic_net_profit: float
 
 
+class PortfolioUsed(BaseModel):
+    """How several symbols shared the capital, and what each brought."""
+
+    weights: str
+    max_positions: int | None
+    peak_positions: int
+    peak_leverage: float = Field(description="Notionals over equity after a fill")
+    mean_correlation: float | None = Field(description="Of daily price returns; the table: get_run correlations")
+    columns: list[str]
+    rows: list[list[Any]] = Field(description="Net profits sum to that of the run; refused for want of slot or margin")
+
+
 class BacktestResult(BaseModel):
     """A stored backtest. Returns are fractions; money in the settlement currency; null has its reason in undefined."""
 
@@ -63,6 +79,7 @@ class BacktestResult(BaseModel):
     data: DataUsed
     metrics: dict[str, float | int | None]
     undefined: dict[str, str] = Field(description="Why a metric is null")
+    portfolio: PortfolioUsed | None = None
     intrabar: IntrabarRange
     exits: dict[str, int] = Field(description="Trades by exit reason")
     skipped_entries: dict[str, int]
@@ -76,9 +93,14 @@ async def run_backtest(
         str | dict[str, Any],
         Field(description="Name from list_strategies, or a strategy document", examples=["ema_cross"]),
     ],
-    symbol: Symbol,
     start: Start,
     end: End,
+    symbol: Symbol | None = None,
+    symbols: Annotated[
+        list[str] | None, Field(min_length=2, max_length=20, description="Instead: portfolio, one capital")
+    ] = None,
+    weights: Annotated[Weighting | None, Field(description="Default equal")] = None,
+    max_positions: Annotated[int | None, Field(ge=1, le=20, description="At once")] = None,
     interval: Bar = "15",
     category: Market = "linear",
     params: Annotated[dict[str, float] | None, Field(description="Strategy parameters; default: its own")] = None,
@@ -89,22 +111,56 @@ async def run_backtest(
 ) -> BacktestResult:
     """Simulate a strategy bar by bar on Bybit candles and store the run.
 
-    Signals use closed bars and fill at the next open. Missing candles are fetched when that is quick; otherwise the error
-    names the start_backfill call. The same inputs give the same run_id and the same bytes. Trades: get_trades.
+    Signals use closed bars and fill at the next open. Missing candles are fetched when quick; else the error names the
+    start_backfill call. Same inputs, same run_id and bytes. Trades: get_trades. weights, max_positions: of symbols.
     """
     start_ms, end_ms = parse_range_ms(start, end)
-    result = await lab.backtests.run(
-        strategy=strategy,
-        params=params or {},
-        symbol=clean_symbol(symbol),
-        category=category,
-        interval=interval,
-        start_ms=start_ms,
-        end_ms=end_ms,
-        settings=settings,
-        report=progress,
+    names = _symbols_asked(symbol, symbols, is_shared=weights is not None or max_positions is not None)
+    request: _Request = {
+        "strategy": strategy,
+        "params": params or {},
+        "category": category,
+        "interval": interval,
+        "start_ms": start_ms,
+        "end_ms": end_ms,
+        "settings": settings,
+        "report": progress,
+    }
+    if len(names) == 1:
+        return BacktestResult(**await lab.backtests.run(symbol=names[0], **request))
+    result = await lab.backtests.run_shared(
+        symbols=names, weights=weights or "equal", max_positions=max_positions, **request
     )
     return BacktestResult(**result)
+
+
+class _Request(TypedDict):
+    """What runs of one symbol and of several ask alike."""
+
+    strategy: str | dict[str, Any]
+    params: dict[str, float]
+    category: Category
+    interval: Interval
+    start_ms: int
+    end_ms: int
+    settings: RunSettings
+    report: ProgressHandle
+
+
+def _symbols_asked(symbol: str | None, symbols: list[str] | None, *, is_shared: bool) -> list[str]:
+    """Return the symbols of a run; an argument that would do nothing is refused."""
+    if symbols is None:
+        if symbol is None:
+            raise BadRequest("no symbol is named", fix="give symbol, or symbols (2 to 20) for a portfolio")
+        if is_shared:
+            raise BadRequest(
+                "weights and max_positions are of symbols", fix="leave them out, or give symbols (2 to 20)"
+            )
+        return [clean_symbol(symbol)]
+    names = [clean_symbol(name) for name in symbols]
+    if symbol is not None and clean_symbol(symbol) not in names:
+        raise BadRequest(f"symbol {symbol!r} is not among symbols", fix="give either symbol or symbols")
+    return names
 
 
 class RunRow(BaseModel):
@@ -142,7 +198,7 @@ async def list_runs(
         Field(description="Best first; max_drawdown: smallest first"),
     ] = "created",
     limit: Annotated[int, Field(ge=1, le=40)] = 10,
-    cursor: Annotated[str | None, Field(max_length=120, description="next_cursor of the last answer")] = None,
+    cursor: Annotated[str | None, Field(max_length=120, description="next_cursor")] = None,
     *,
     lab: LabHandle,
 ) -> RunPage:
@@ -162,27 +218,40 @@ class EquityCurve(BaseModel):
     days: int
 
 
+class Table(BaseModel):
+    """A table; total counts its rows where fewer are shown."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+    total: int
+
+
 class RunCard(BacktestResult):
-    """A stored backtest, with its settings and, when asked for, its equity."""
+    """A stored backtest, with its settings and, when asked for, its equity and tables."""
 
     settings: dict[str, Any]
     equity: EquityCurve | None = None
+    blocks: dict[str, Table] | None = Field(None, description="Numbers to 6 digits")
 
 
 @tool("reads", core=True)
 async def get_run(
     run_id: RunId,
     equity_points: Annotated[int, Field(ge=0, le=500, description="Daily equity, thinned to so many; 0: none")] = 0,
+    blocks: Annotated[
+        list[Block] | None, Field(max_length=7, description="Tables wanted; correlations: of portfolios")
+    ] = None,
     *,
     lab: LabHandle,
 ) -> RunCard:
-    """Return a stored backtest: figures, data, settings, assumptions; equity on request."""
-    return RunCard(**await lab.backtests.card(run_id, equity_points))
+    """Return a stored backtest: figures, data, settings, assumptions; equity and tables on request."""
+    return RunCard(**await lab.backtests.card(run_id, equity_points, blocks or ()))
 
 
 class TradeRow(BaseModel):
     """One trade. Times are the opens of the bars it was filled in; pnl is net; mae and mfe are money, never negative."""
 
+    symbol: str
     side: str
     entry_time: str
     entry_price: float

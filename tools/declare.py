@@ -26,6 +26,7 @@ class ToolDef:
     core: bool
     asks_exchange: bool
     third_party_text: bool
+    task: bool = False
 
     @property
     def name(self) -> str:
@@ -45,7 +46,12 @@ class ToolDef:
 
 
 def tool(
-    effect: Effect, *, core: bool = False, asks_exchange: bool = False, third_party_text: bool = False
+    effect: Effect,
+    *,
+    core: bool = False,
+    asks_exchange: bool = False,
+    third_party_text: bool = False,
+    task: bool = False,
 ) -> Callable[[Callable[..., Any]], ToolDef]:
     """Declare a function as a tool.
 
@@ -59,10 +65,13 @@ def tool(
         Whether it may ask the exchange (docs say so).
     third_party_text : bool
         Whether text written by strangers comes back, so that hosts ask their user to look.
+    task : bool
+        Whether it starts a job and answers at once with its `job_id`, `state` and `next`; clients that declare the
+        Tasks extension get a task instead.
     """
 
     def declare(function: Callable[..., Any]) -> ToolDef:
-        return ToolDef(function, effect, core, asks_exchange, third_party_text)
+        return ToolDef(function, effect, core, asks_exchange, third_party_text, task)
 
     return declare
 

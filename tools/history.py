@@ -21,7 +21,7 @@ class JobHandle(BaseModel):
     next: str
 
 
-@tool("writes", core=True, asks_exchange=True)
+@tool("writes", core=True, asks_exchange=True, task=True)
 async def start_backfill(
     symbol: Symbol,
     interval: Bar,

@@ -33,7 +33,8 @@ class JobState(BaseModel):
     created: str
 
 
-def _state(job: JobView) -> JobState:
+def state_of(job: JobView) -> JobState:
+    """Return where a job stands, in the words of the tools."""
     told = job.progress or {}
     done, total = int(told.get("pages_done", 0)), told.get("pages_total")
     share = 1.0 if job.state == "done" else (done / total if total else 0.0)
@@ -63,12 +64,12 @@ async def wait_for_job(
     """Wait until a job ends or the time is up, and say where it stands; call again while it runs."""
     job = await lab.jobs.view(job_id)
     for _ in range(_LOOKS):
-        state = _state(job)
+        state = state_of(job)
         await progress(state.progress, 1.0, state.message or f"{job.kind} {state.state}")
         if job.is_over or (job.state == "interrupted" and not lab.jobs.runs_here(job_id)):
             break
         job = await lab.jobs.wait(job_id, wait_seconds / _LOOKS)
-    return _state(job)
+    return state_of(job)
 
 
 class JobResult(BaseModel):
@@ -105,7 +106,7 @@ async def get_job_result(
 @tool("writes", core=True)
 async def cancel_job(job_id: JobId, *, lab: LabHandle) -> JobState:
     """Stop a job within a second; what it stored stays, and the same request later goes on from there."""
-    return _state(await lab.jobs.cancel(job_id))
+    return state_of(await lab.jobs.cancel(job_id))
 
 
 class JobPage(BaseModel):
@@ -130,5 +131,5 @@ async def list_jobs(
     """List background work, newest first."""
     offset = offset_of(cursor)
     found = await lab.jobs.list(states=() if state is None else (state,), limit=limit, offset=offset)
-    items = [_state(job) for job in found.items]
+    items = [state_of(job) for job in found.items]
     return JobPage(items=items, total=found.total, next_cursor=next_cursor(offset, len(items), found.total))

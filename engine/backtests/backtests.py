@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
+from engine.backtests.blocks import Block, tables_of
 from engine.backtests.computation import ENGINE_VERSION, Outcome, canonical_json, compute, instrument_rules
 from engine.backtests.pictures import ChartKind, draw
+from engine.backtests.portfolios import Part, Sharing, check_shareable, compute_portfolio
 from engine.backtests.presentation import (
     condition_summary,
     csv_text,
     number_summary,
     plain_value,
     run_card,
+    symbols_of,
     trade_rows,
 )
 from engine.candle_files import read_text_file
@@ -26,6 +29,7 @@ from engine.core.causality import CausalityReport, prove_causality
 from engine.core.expressions import Evaluator, tree_of
 from engine.core.expressions.warmup import series_used, warmup_bars
 from engine.core.markets import Instrument
+from engine.core.portfolio import Weighting
 from engine.core.run_settings import RunSettings
 from engine.core.series import Category, Series
 from engine.core.strategy import CompiledStrategy, compile_strategy, parse_strategy
@@ -41,6 +45,9 @@ from engine.store import RunRecord, Store
 from engine.strategies import Strategies
 
 LISTED_METRICS = ("trades", "total_return", "sharpe", "max_drawdown", "net_profit", "profit_factor", "win_rate")
+
+# Room for the simulation is left within the time of a direct answer.
+GATHERING_SECONDS = 35.0
 
 
 class Backtests:
@@ -81,29 +88,73 @@ class Backtests:
         named = await self._strategies.resolve(strategy)
         compiled = compile_strategy(named.parsed, params)
         series = Series(self._feed.name, category, symbol, "trade", interval)
-        loaded = await self._history.load(series, start_ms, end_ms, report)
+        part = await self._part(compiled, series, (start_ms, end_ms), settings, report)
+        loaded, inputs = part.loaded, part.inputs
+        given = (compiled, named.origin, loaded, series, (start_ms, end_ms), settings, part.rules)
+        outcome = await asyncio.to_thread(compute, *given, inputs)
+        if settings.intrabar == "magnify" and outcome.simulation.ambiguous_bars:
+            stored_tiers = () if part.rules is None else None
+            magnified = await self._inputs.gather(
+                series, loaded.candles, settings, minutes=True, stored_tiers=stored_tiers, report=report
+            )
+            outcome = await asyncio.to_thread(compute, *given, replace(magnified, extras=inputs.extras))
+        return await self._stored(outcome, compiled, series)
+
+    async def run_shared(  # noqa: PLR0913 - the request of the tool, flat
+        self,
+        *,
+        strategy: str | Mapping[str, Any],
+        params: Mapping[str, float],
+        symbols: Sequence[str],
+        weights: Weighting,
+        max_positions: int | None,
+        category: Category,
+        interval: Interval,
+        start_ms: int,
+        end_ms: int,
+        settings: RunSettings,
+        report: Report | None = None,
+    ) -> dict[str, Any]:
+        """Run one strategy over several symbols with shared capital; stored and named as a run of one is."""
+        named = await self._strategies.resolve(strategy)
+        compiled = compile_strategy(named.parsed, params)
+        series = [Series(self._feed.name, category, symbol, "trade", interval) for symbol in symbols]
+        check_shareable(compiled, series, settings)
+        range_ms = (start_ms, end_ms)
+        try:
+            async with asyncio.timeout(GATHERING_SECONDS):
+                parts = [await self._part(compiled, one, range_ms, settings, report) for one in series]
+        except TimeoutError as error:
+            raise DataMissing(
+                f"gathering the data of {len(series)} symbols takes longer than a direct answer may",
+                fix="call again: what was fetched is kept; or call start_backfill for each symbol first",
+            ) from error
+        sharing = Sharing(weights, max_positions)
+        outcome = await asyncio.to_thread(compute_portfolio, compiled, named.origin, parts, range_ms, settings, sharing)
+        return await self._stored(outcome, compiled, series[0])
+
+    async def _part(
+        self,
+        compiled: CompiledStrategy,
+        series: Series,
+        range_ms: tuple[int, int],
+        settings: RunSettings,
+        report: Report | None,
+    ) -> Part:
+        """Return candles, rules and inputs of one symbol, fetched where they are missing."""
+        loaded = await self._history.load(series, *range_ms, report)
         if len(loaded.candles) == 0:
             raise DataMissing(
-                f"there are no candles of {series} between {iso_utc(start_ms)} and {iso_utc(end_ms)}",
+                f"there are no candles of {series} between {iso_utc(range_ms[0])} and {iso_utc(range_ms[1])}",
                 fix="choose a later range: get_instrument shows the launch, get_coverage what is stored",
             )
-        instrument = await self._instruments.find_if_reachable(category, symbol)
+        instrument = await self._instruments.find_if_reachable(series.category, series.symbol)
         _check_leverage(settings, instrument)
-        rules = instrument_rules(instrument)
         # When the exchange does not even tell the instrument, only what is stored can be used.
         stored_tiers = () if instrument is None else None
         inputs = await self._inputs.gather(series, loaded.candles, settings, stored_tiers=stored_tiers, report=report)
         extras = await self._inputs.extras(series, loaded.candles, compiled.series)
-        inputs = replace(inputs, extras=extras)
-        given = (compiled, named.origin, loaded, series, (start_ms, end_ms), settings, rules)
-        outcome = await asyncio.to_thread(compute, *given, inputs)
-        if settings.intrabar == "magnify" and outcome.simulation.ambiguous_bars:
-            inputs = await self._inputs.gather(
-                series, loaded.candles, settings, minutes=True, stored_tiers=stored_tiers, report=report
-            )
-            inputs = replace(inputs, extras=extras)
-            outcome = await asyncio.to_thread(compute, *given, inputs)
-        return await self._stored(outcome, compiled, series)
+        return Part(series, loaded, instrument_rules(instrument), replace(inputs, extras=extras))
 
     async def _stored(self, outcome: Outcome, compiled: CompiledStrategy, series: Series) -> dict[str, Any]:
         try:
@@ -117,7 +168,7 @@ class Backtests:
             name=compiled.name,
             strategy=compiled.name,
             category=series.category,
-            symbol=series.symbol,
+            symbol=outcome.result["data"]["symbol"],
             interval=series.interval,
             source=outcome.result["data"]["source"],
             manifest=canonical_json(outcome.manifest),
@@ -127,8 +178,8 @@ class Backtests:
         await self._store.save_run(record, trades=outcome.trades, equity=outcome.equity)
         return run_card(record)
 
-    async def card(self, run_id: str, equity_points: int) -> dict[str, Any]:
-        """Return a stored run with its settings and, thinned, its daily equity."""
+    async def card(self, run_id: str, equity_points: int, blocks: Sequence[Block] = ()) -> dict[str, Any]:
+        """Return a stored run with its settings and, when asked for, its daily equity, thinned, and tables."""
         record = await self._run(run_id)
         card = run_card(record) | {"settings": json.loads(record.manifest)["settings"]}
         if equity_points:
@@ -139,6 +190,9 @@ class Backtests:
                 "rows": [[iso_utc(int(columns["ts"][row])), float(columns["equity"][row])] for row in rows],
                 "days": len(columns["ts"]),
             }
+        if blocks:
+            outcome, _ = await self._unchanged(run_id)
+            card["blocks"] = await asyncio.to_thread(tables_of, outcome, blocks)
         return card
 
     async def list(
@@ -174,20 +228,22 @@ class Backtests:
 
     async def trades(self, run_id: str, sort: str, limit: int, offset: int) -> tuple[list[dict[str, Any]], int, float]:
         """Return some trades of a run, how many there are, and the sum of all their profits."""
-        await self._run(run_id)
+        symbols = symbols_of(await self._run(run_id))
         columns = await self._store.run_trades(run_id)
         order = np.arange(len(columns["pnl"]))
         if sort != "time":
             order = np.argsort(columns["pnl"], kind="stable")
             order = order[::-1] if sort == "best" else order
-        return trade_rows(columns, order[offset : offset + limit]), len(order), float(columns["pnl"].sum())
+        rows = trade_rows(columns, order[offset : offset + limit], symbols)
+        return rows, len(order), float(columns["pnl"].sum())
 
     async def trades_csv(self, run_id: str) -> str:
         """Return all trades of a run as CSV text."""
-        await self._run(run_id)
+        symbols = symbols_of(await self._run(run_id))
         columns = await self._store.run_trades(run_id)
-        rows = trade_rows(columns, np.arange(len(columns["pnl"])))
-        header = list(rows[0]) if rows else ["side", "entry_time", "entry_price", "exit_time", "exit_price", "pnl"]
+        rows = trade_rows(columns, np.arange(len(columns["pnl"])), symbols)
+        names = ["symbol", "side", "entry_time", "entry_price", "exit_time", "exit_price", "pnl"]
+        header = list(rows[0]) if rows else names
         return csv_text(header, [list(row.values()) for row in rows])
 
     async def equity_csv(self, run_id: str) -> str:
@@ -213,6 +269,11 @@ class Backtests:
         text = await asyncio.to_thread(read_text_file, path)
         theirs = parse_trade_list(text, utc_offset_minutes=utc_offset_minutes)
         outcome, candles = await self._unchanged(run_id)
+        if outcome.shared is not None:
+            raise BadRequest(
+                f"{run_id} trades several symbols, and a list of trades is of one",
+                fix="run the backtest of that symbol alone with symbol, and compare that run",
+            )
         rules = outcome.manifest["instrument"] or {}
         ours = columns_of(outcome.simulation.trades, candles)
         return await asyncio.to_thread(compare_trades, theirs, ours, candles, tick=float(rules.get("tick_size") or 0))
@@ -223,11 +284,17 @@ class Backtests:
         manifest = outcome.manifest
         strategy, data = manifest["strategy"], manifest["data"]
         compiled = compile_strategy(parse_strategy(strategy["document"]), strategy["params"])
-        series = Series(data["feed"], data["category"], data["symbol"], "trade", data["interval"])
-        extras = await self._inputs.extras(series, candles, compiled.series)
-        return await asyncio.to_thread(
-            prove_causality, compiled, candles, series.interval, cuts=cuts, seed=0, extras=extras
-        )
+        alone = {data["symbol"]: candles}
+        if outcome.shared is not None:
+            alone = {symbol: leg.candles for symbol, leg in outcome.shared[1].items()}
+        reports: dict[str, CausalityReport] = {}
+        for symbol, own in alone.items():
+            series = Series(data["feed"], data["category"], symbol, "trade", data["interval"])
+            extras = await self._inputs.extras(series, own, compiled.series)
+            reports[symbol] = await asyncio.to_thread(
+                prove_causality, compiled, own, series.interval, cuts=-(-cuts // len(alone)), seed=0, extras=extras
+            )
+        return reports[data["symbol"]] if outcome.shared is None else _joined(reports)
 
     async def _unchanged(self, run_id: str) -> tuple[Outcome, Candles]:
         outcome, candles, unchanged = await self._again(await self._run(run_id))
@@ -243,7 +310,12 @@ class Backtests:
         record = await self._run(run_id)
         stored_trades = await self._store.run_trades(run_id)
         stored = Outcome(
-            json.loads(record.manifest), json.loads(record.result), dict(stored_trades), {}, cast("Any", None)
+            json.loads(record.manifest),
+            json.loads(record.result),
+            dict(stored_trades),
+            {},
+            cast("Any", None),
+            cast("Any", None),
         )
         again, _, unchanged = await self._again(record)
         differences: list[str] = []
@@ -269,15 +341,12 @@ class Backtests:
 
     async def _again(self, record: RunRecord) -> tuple[Outcome, Candles, bool]:
         manifest = json.loads(record.manifest)
+        if "portfolio" in manifest:
+            return await self._shared_again(record.id, manifest)
         data = manifest["data"]
         series = Series(data["feed"], data["category"], data["symbol"], "trade", data["interval"])
         start_ms, end_ms = data["start_ms"], data["end_ms"]
-        candles = await self._store.read_candles(series, start_ms, end_ms)
-        if len(candles) == 0:
-            raise DataMissing(
-                f"the candles of {record.id} are not stored any more",
-                fix=f"fetch {series} from {iso_utc(start_ms)} to {iso_utc(end_ms)} again with start_backfill",
-            )
+        candles = await self._stored_candles(record.id, series, start_ms, end_ms)
         compiled = compile_strategy(parse_strategy(manifest["strategy"]["document"]), manifest["strategy"]["params"])
         loaded = LoadedCandles(candles, data["source"], tuple(tuple(gap) for gap in data["gaps"]), 0)
         settings, described = RunSettings.model_validate(manifest["settings"]), manifest["inputs"]
@@ -301,6 +370,37 @@ class Backtests:
             inputs,
         )
         return outcome, candles, candles.sha256() == data["sha256"] and inputs.described == described
+
+    async def _shared_again(self, run_id: str, manifest: dict[str, Any]) -> tuple[Outcome, Candles, bool]:
+        data, shared = manifest["data"], manifest["portfolio"]
+        range_ms = (data["start_ms"], data["end_ms"])
+        settings = RunSettings.model_validate(manifest["settings"])
+        compiled = compile_strategy(parse_strategy(manifest["strategy"]["document"]), manifest["strategy"]["params"])
+        parts: list[Part] = []
+        unchanged = True
+        for leg in shared["legs"]:
+            series = Series(data["feed"], data["category"], leg["symbol"], "trade", data["interval"])
+            candles = await self._stored_candles(run_id, series, *range_ms)
+            tiers = tiers_from_manifest(leg["inputs"].get("tiers"))
+            inputs = await self._inputs.gather(series, candles, settings, stored_tiers=tiers)
+            inputs = replace(inputs, extras=await self._inputs.extras(series, candles, compiled.series))
+            loaded = LoadedCandles(candles, leg["source"], tuple(tuple(gap) for gap in leg["gaps"]), 0)
+            parts.append(Part(series, loaded, leg["instrument"], inputs))
+            unchanged &= candles.sha256() == leg["sha256"] and inputs.described == leg["inputs"]
+        sharing = Sharing(shared["weights"], shared["max_positions"])
+        outcome = await asyncio.to_thread(
+            compute_portfolio, compiled, manifest["strategy"]["origin"], parts, range_ms, settings, sharing
+        )
+        return outcome, outcome.candles, unchanged
+
+    async def _stored_candles(self, run_id: str, series: Series, start_ms: int, end_ms: int) -> Candles:
+        candles = await self._store.read_candles(series, start_ms, end_ms)
+        if len(candles) == 0:
+            raise DataMissing(
+                f"the candles of {run_id} are not stored any more",
+                fix=f"fetch {series} from {iso_utc(start_ms)} to {iso_utc(end_ms)} again with start_backfill",
+            )
+        return candles
 
     async def _run(self, run_id: str) -> RunRecord:
         try:
@@ -352,6 +452,19 @@ class Backtests:
             "summary": condition_summary(values) if tree.boolean else number_summary(values),
             "source": loaded.source,
         }
+
+
+def _joined(reports: Mapping[str, CausalityReport]) -> CausalityReport:
+    """Return the proofs of several symbols as one; a leak names its symbol."""
+    return CausalityReport(
+        cuts=tuple(cut for report in reports.values() for cut in report.cuts),
+        comparisons=sum(report.comparisons for report in reports.values()),
+        compared_trades=sum(report.compared_trades for report in reports.values()),
+        leaks=tuple(
+            replace(leak, what=f"{symbol} {leak.what}") for symbol, report in reports.items() for leak in report.leaks
+        ),
+        lag=None,
+    )
 
 
 def _check_leverage(settings: RunSettings, instrument: Instrument | None) -> None:

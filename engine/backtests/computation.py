@@ -17,6 +17,7 @@ from engine.core.candles import Candles
 from engine.core.execution import ExecutionSettings
 from engine.core.markets import Instrument
 from engine.core.metrics import compute_metrics, daily_marks
+from engine.core.portfolio import Leg, PortfolioResult
 from engine.core.run_settings import RunSettings, Size
 from engine.core.series import Category, Series
 from engine.core.signals import Signals, compute_signals
@@ -29,18 +30,23 @@ from engine.history import LoadedCandles
 from engine.run_inputs import RunInputs
 
 # Part of every manifest: a change of figures by a change of code gets a new number.
-ENGINE_VERSION = "2"
+ENGINE_VERSION = "3"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """Everything one computation leaves: the stored texts and columns."""
+    """Everything one computation leaves: the stored texts and columns, and what pictures and tables are made of.
+
+    Of a portfolio `candles` are those of its basket, and `shared` has its symbols.
+    """
 
     manifest: dict[str, Any]
     result: dict[str, Any]
     trades: dict[str, Any]
     equity: dict[str, Any]
     simulation: Simulation
+    candles: Candles
+    shared: tuple[PortfolioResult, dict[str, Leg]] | None = None
 
     @property
     def run_id(self) -> str:
@@ -92,17 +98,8 @@ def compute(
     if broken := check_accounting(simulation, candles, execution, inputs.detail):
         raise LabError(f"the run does not add up: {'; '.join(broken)}", fix="please report this with the run's inputs")
     measured = compute_metrics(simulation, candles, series.interval, execution, unmodelled=inputs.unmodelled)
-    skipped = {
-        reason: count
-        for reason, count in {**simulation.skipped_entries, "no_valid_distance": signals.void_entries}.items()
-        if count
-    }
-    strategy = {
-        "name": compiled.name,
-        "origin": origin,
-        "params": dict(compiled.params),
-        "fingerprint": compiled.fingerprint(),
-    }
+    skipped = skipped_entries(simulation, signals.void_entries)
+    strategy = strategy_facts(compiled, origin)
     data = {
         "symbol": series.symbol,
         "category": series.category,
@@ -122,14 +119,14 @@ def compute(
         "metrics": dict(measured.values),
         "undefined": dict(measured.reasons),
         "intrabar": _extremes(simulation, candles, signals, execution, inputs),
-        "exits": dict(sorted(Counter(EXIT_REASONS[code] for code in simulation.trades.exit_reason.tolist()).items())),
+        "exits": exits_of(simulation),
         "skipped_entries": skipped,
         "assumptions": [*assumptions_of(execution, simulation), *inputs.assumptions],
         "warnings": [*warnings_of(compiled, loaded, simulation, series, settings, range_ms, skipped), *inputs.warnings],
     }
     manifest = {
         "engine": ENGINE_VERSION,
-        "strategy": strategy | {"document": compiled.document.model_dump(mode="json", exclude_none=True)},
+        "strategy": strategy | {"document": document_of(compiled)},
         "data": data
         | {
             "feed": series.feed,
@@ -143,8 +140,40 @@ def compute(
     }
     marks_ts, marks = daily_marks(candles.ts, simulation.equity, series.interval)
     return Outcome(
-        manifest, result, trade_columns(simulation.trades, candles), {"ts": marks_ts, "equity": marks}, simulation
+        manifest,
+        result,
+        trade_columns(simulation.trades, candles),
+        {"ts": marks_ts, "equity": marks},
+        simulation,
+        candles,
     )
+
+
+def strategy_facts(compiled: CompiledStrategy, origin: str) -> dict[str, Any]:
+    """Return what a result says of its strategy."""
+    return {
+        "name": compiled.name,
+        "origin": origin,
+        "params": dict(compiled.params),
+        "fingerprint": compiled.fingerprint(),
+    }
+
+
+def document_of(compiled: CompiledStrategy) -> dict[str, Any]:
+    """Return the strategy document as the manifest keeps it."""
+    return compiled.document.model_dump(mode="json", exclude_none=True)
+
+
+def skipped_entries(simulation: Simulation, void_entries: int) -> dict[str, int]:
+    """Return the entries that opened nothing, by the reasons that occurred."""
+    counts = {**simulation.skipped_entries, "no_valid_distance": void_entries}
+    return {reason: count for reason, count in counts.items() if count}
+
+
+def exits_of(simulation: Simulation) -> dict[str, int]:
+    """Return how many trades ended for each reason."""
+    reasons = (EXIT_REASONS[code] for code in simulation.trades.exit_reason.tolist())
+    return dict(sorted(Counter(reasons).items()))
 
 
 def execution_settings(
@@ -197,9 +226,12 @@ def _size(chosen: Size | None, own: CompiledSize | None) -> tuple[str, float]:
 def _extremes(
     simulation: Simulation, candles: Candles, signals: Signals, execution: ExecutionSettings, inputs: RunInputs
 ) -> dict[str, Any]:
-    from engine.core.simulator import simulate_extremes  # as above
+    worst = best = simulation
+    # Without an ambiguous bar every reading of the bars is this one.
+    if simulation.ambiguous_bars:
+        from engine.core.simulator import simulate_extremes  # as above
 
-    worst, best = simulate_extremes(candles, signals, execution, inputs.detail)
+        worst, best = simulate_extremes(candles, signals, execution, inputs.detail)
     return {
         "ambiguous_bars": simulation.ambiguous_bars,
         "decided_bars": simulation.decided_bars,

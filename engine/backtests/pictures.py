@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -34,6 +35,10 @@ def draw(run_id: str, outcome: Outcome, candles: Candles, kind: ChartKind, range
         months, returns = _monthly(candles, equity, data["interval"], result["metrics"]["initial_capital"])
         return charts.draw_monthly_returns(months, returns, caption)
     trades = outcome.simulation.trades
+    if outcome.shared is not None:
+        # Fills at the prices of several symbols have no place among the candles of their basket.
+        trades = Trades(**{name: getattr(trades, name)[:0] for name in Trades.__slots__})
+        caption = replace(caption, subtitle=f"basket of equal parts, no fills; {caption.subtitle}")
     if range_ms is not None:
         candles, trades, equity = _part(candles, trades, equity, range_ms)
     return charts.draw_run(candles, trades, equity, caption)

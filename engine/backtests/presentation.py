@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,19 @@ def trade_columns(trades: Trades, candles: Candles) -> dict[str, Any]:
     return columns | {"entry_ts": candles.ts[trades.entry_bar], "exit_ts": candles.ts[trades.exit_bar]}
 
 
+# Between the symbols of a portfolio; no symbol contains it.
+JOINT = ","
 _TRADE_NUMBERS = ("entry_price", "exit_price", "quantity", "pnl", "fees", "funding", "mae", "mfe")
 
 
-def trade_rows(columns: Mapping[str, Any], rows: Any) -> list[dict[str, Any]]:
-    """Return the chosen trades as tools show them."""
+def trade_rows(columns: Mapping[str, Any], rows: Any, symbols: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the chosen trades as tools show them; a portfolio's columns number the symbols."""
     found: list[dict[str, Any]] = []
     for row in rows:
         numbers = {name: float(columns[name][row]) for name in _TRADE_NUMBERS}
         found.append(
             {
+                "symbol": symbols[int(columns["symbol"][row]) if "symbol" in columns else 0],
                 "side": "long" if columns["side"][row] > 0 else "short",
                 "entry_time": iso_utc(int(columns["entry_ts"][row])),
                 "entry_price": numbers["entry_price"],
@@ -47,6 +50,11 @@ def trade_rows(columns: Mapping[str, Any], rows: Any) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def symbols_of(record: RunRecord) -> list[str]:
+    """Return the symbols of a run, in the order in which they take capital."""
+    return record.symbol.split(JOINT)
 
 
 def run_card(record: RunRecord) -> dict[str, Any]:

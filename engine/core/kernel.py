@@ -1,5 +1,8 @@
 """The bar loop, compiled: the execution rules of `engine.core.simulator` over plain arrays."""
 
+# Loops choose between two floats by a comparison: min() and max() look for NaN first and are not vectorised.
+# ruff: noqa: FURB136
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -50,6 +53,12 @@ _SKIP_MARGIN = SKIPS + int(SkipReason.INSUFFICIENT_MARGIN)
 # What only compiled code calls needs no wrappers and no cache entry of its own: they are half of its compile time. The
 # stubs of numba lack these two options.
 part_of_loop = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # pyright: ignore[reportCallIssue]
+
+
+# Prices are finite (check_inputs): without the question after NaN the compiler makes vectors of running extremes.
+_part_over_finite = njit(
+    nogil=True, error_model="numpy", fastmath={"nnan"}, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)  # pyright: ignore[reportCallIssue]
 
 
 class KernelRules(NamedTuple):
@@ -154,6 +163,85 @@ def _close_trade(  # noqa: PLR0913 - a compiled function takes its state as argu
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def are_prices(column: FloatColumn) -> bool:
+    """Say whether every value is above zero and finite."""
+    found = True
+    for row in range(len(column)):
+        found &= (column[row] > 0.0) & (column[row] < np.inf)
+    return found
+
+
+@part_of_loop
+def _moved_stop(  # noqa: PLR0913 - a compiled function takes its state as arguments
+    rules: KernelRules, side: float, entry: float, best: float, stop: float, reason: int, breaks_even: bool,
+    breakeven_from: float, trails: bool, trail_from: float, trail_gap: float,
+) -> tuple[float, int, bool]:  # fmt: skip
+    """Return the stop that follows from the best price so far, why it would close, and whether breakeven is still to come."""
+    if breaks_even and side * best >= side * breakeven_from:
+        breaks_even = False
+        level = level_at(entry, -side, 0.0, np.nan, rules.tick_numerator, rules.tick_denominator)
+        if side * level > side * stop:
+            stop = level
+            reason = _STOP_LOSS
+    if trails and side * best >= side * trail_from:
+        level = level_at(best, -side, rules.trail_fraction, trail_gap, rules.tick_numerator, rules.tick_denominator)
+        if side * level > side * stop:
+            stop = level
+            reason = _TRAILING_STOP
+    return stop, reason, breaks_even
+
+
+@part_of_loop
+def _quiet_until(decisions: NDArray[np.uint8], bar: int, end: int, acts: int) -> int:
+    """Return the first bar from this one on whose open follows a decision that may do something."""
+    while bar < end and (decisions[bar - 1] & acts) == 0:
+        bar += 1
+    return bar
+
+
+@_part_over_finite
+def _extremes(
+    open_: FloatColumn, high: FloatColumn, low: FloatColumn, bar: int, end: int, top: float, bottom: float
+) -> tuple[float, float]:
+    """Return the highest and the lowest price of some bars, the two given ones included."""
+    opens = open_[bar:end]
+    highs = high[bar:end]
+    lows = low[bar:end]
+    for row in range(len(opens)):
+        most = opens[row] if opens[row] > highs[row] else highs[row]
+        least = opens[row] if opens[row] < lows[row] else lows[row]
+        top = most if most > top else top
+        bottom = least if least < bottom else bottom
+    return top, bottom
+
+
+@_part_over_finite
+def _mark(
+    equity: FloatColumn,
+    close: FloatColumn,
+    bar: int,
+    end: int,
+    wallet: float,
+    units: float,
+    entry: float,
+    inverse: bool,
+) -> float:
+    """Mark a position at the close of some bars and return the lowest mark."""
+    marks = equity[bar:end]
+    closes = close[bar:end]
+    lowest = np.inf
+    if inverse:
+        for row in range(len(marks)):
+            marks[row] = wallet + units * (1.0 / entry - 1.0 / closes[row])
+            lowest = marks[row] if marks[row] < lowest else lowest
+    else:
+        for row in range(len(marks)):
+            marks[row] = wallet + units * (closes[row] - entry)
+            lowest = marks[row] if marks[row] < lowest else lowest
+    return lowest
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars, every rule at its place in it
     open_: FloatColumn,
     high: FloatColumn,
@@ -199,7 +287,8 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
     trail_from = breakeven_from = 0.0
     trails = breaks_even = False
 
-    for bar in range(bars):
+    bar = 0
+    while bar < bars:
         # Rules 1 and 6: what was decided at the last close happens at this open.
         decision = decisions[bar - 1] if bar > 0 else 0
         if decision != 0 or (side != 0.0 and rules.max_bars > 0):
@@ -348,19 +437,11 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
                 if side * against < side * worst:
                     worst = against
                 # Rule 5: what this bar reached moves the stop of the next one.
-                if breaks_even and side * best >= side * breakeven_from:
-                    breaks_even = False
-                    level = level_at(entry_price, -side, 0.0, np.nan, rules.tick_numerator, rules.tick_denominator)
-                    if side * level > side * stop:
-                        stop = level
-                        stop_reason = _STOP_LOSS
-                if trails and side * best >= side * trail_from:
-                    level = level_at(
-                        best, -side, rules.trail_fraction, trail_gap, rules.tick_numerator, rules.tick_denominator
-                    )
-                    if side * level > side * stop:
-                        stop = level
-                        stop_reason = _TRAILING_STOP
+                if breaks_even or trails:
+                    stop, stop_reason, breaks_even = _moved_stop(
+                        rules, side, entry_price, best, stop, stop_reason, breaks_even, breakeven_from, trails,
+                        trail_from, trail_gap,
+                    )  # fmt: skip
 
         # Rules 7 and 8: mark at the close; a lost capital and the end of the data close the position there.
         marked = wallet
@@ -378,4 +459,51 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
             counters[RUINED_BAR] = bar
         equity[bar] = marked
         position[bar] = int(side)
+        bar += 1
+
+        # Bars on which no rule has anything to say, but for the mark and the extremes; the last bar is never one.
+        first = bar
+        if side == 0.0:
+            bar = _quiet_until(decisions, first, bars, LONG_ENTRY | SHORT_ENTRY)
+            equity[first:bar] = wallet
+            position[first:bar] = 0
+            continue
+        until = bars - 1
+        if rules.max_bars > 0:
+            until = min(until, entry_bar + rules.max_bars)
+        until = _quiet_until(
+            decisions, first, until, SHORT_ENTRY | LONG_EXIT if side > 0.0 else LONG_ENTRY | SHORT_EXIT
+        )
+        units = side * quantity
+        if not (trails or breaks_even) and np.isinf(stop) and np.isinf(target):
+            if first < until and _mark(equity, close, first, until, wallet, units, entry_price, rules.inverse) > 0.0:
+                top, bottom = (best, worst) if side > 0.0 else (worst, best)
+                top, bottom = _extremes(open_, high, low, first, until, top, bottom)
+                best, worst = (top, bottom) if side > 0.0 else (bottom, top)
+                bar = until
+        else:
+            againsts, towards = (low, high) if side > 0.0 else (high, low)
+            side_stop, side_target, side_best, side_worst = side * stop, side * target, side * best, side * worst
+            while bar < until:
+                against, toward, opened = side * againsts[bar], side * towards[bar], side * open_[bar]
+                marked = wallet + gross_of(side, quantity, entry_price, close[bar], rules.inverse)
+                if against <= side_stop or toward >= side_target or marked <= 0.0:
+                    break
+                equity[bar] = marked
+                if opened < side_worst:
+                    side_worst = opened
+                if against < side_worst:
+                    side_worst = against
+                if opened > side_best or toward > side_best:
+                    side_best = opened if opened > toward else toward
+                    if breaks_even or trails:
+                        stop, stop_reason, breaks_even = _moved_stop(
+                            rules, side, entry_price, side * side_best, stop, stop_reason, breaks_even, breakeven_from,
+                            trails, trail_from, trail_gap,
+                        )  # fmt: skip
+                        side_stop = side * stop
+                bar += 1
+            best, worst = side * side_best, side * side_worst
+        position[first:bar] = int(side)
+        counters[EXPOSED] += bar - first
     return trades

@@ -29,9 +29,7 @@ def check_inputs(candles: Candles, signals: Signals) -> None:
     if bars == 0:
         raise DataMissing("there are no candles to simulate", fix="choose a range with candles, or fetch them first")
     for name in ("open", "high", "low", "close"):
-        column: FloatColumn = getattr(candles, name)
-        # A NaN makes the minimum NaN, and the comparison false.
-        if not (column.min() > 0 and column.max() < math.inf):
+        if not kernel.are_prices(read_only(getattr(candles, name))):
             raise BadRequest(f"the {name} prices hold a value that is not above zero", fix="repair the candles")
     for name in ("long_entry", "long_exit", "short_entry", "short_exit"):
         _check_length(name, len(getattr(signals, name)), bars)
@@ -56,10 +54,14 @@ def check_inputs(candles: Candles, signals: Signals) -> None:
 
 def pack_decisions(signals: Signals) -> NDArray[np.uint8]:
     """Return the four decision columns as bits of one byte a bar, in the kernel's order."""
-    packed = signals.long_entry * np.uint8(kernel.LONG_ENTRY)
-    packed |= signals.long_exit * np.uint8(kernel.LONG_EXIT)
-    packed |= signals.short_entry * np.uint8(kernel.SHORT_ENTRY)
-    packed |= signals.short_exit * np.uint8(kernel.SHORT_EXIT)
+    packed = np.multiply(signals.long_entry.view(np.uint8), np.uint8(kernel.LONG_ENTRY))
+    shifted = np.empty_like(packed)
+    for column, bit in (
+        (signals.long_exit, kernel.LONG_EXIT),
+        (signals.short_entry, kernel.SHORT_ENTRY),
+        (signals.short_exit, kernel.SHORT_EXIT),
+    ):
+        packed |= np.multiply(column.view(np.uint8), np.uint8(bit), out=shifted)
     return packed
 
 

@@ -56,12 +56,12 @@ class RunSettings(BaseModel):
         allow_inf_nan=False,
         description="Starting equity, settlement currency; default 10000, on inverse 1",
     )
-    taker_fee_percent: Fee | None = Field(None, description="Default: Bybit non-VIP of the category")
-    maker_fee_percent: Fee | None = Field(None, description="Default: Bybit non-VIP of the category")
+    taker_fee_percent: Fee | None = Field(None, description="Default: Bybit non-VIP")
+    maker_fee_percent: Fee | None = Field(None, description="Default: Bybit non-VIP")
     slippage_percent: float = Field(
         0.01, ge=0, le=10, allow_inf_nan=False, description="Adverse, on market fills and stops"
     )
-    size: Size | None = Field(None, description="Default: the strategy's own")
+    size: Size | None = Field(None, description="Exactly one; default: the strategy's own")
     leverage: float = Field(1, ge=1, le=200, allow_inf_nan=False)
     intrabar: Literal["pessimistic", "optimistic", "magnify"] = Field(
         "pessimistic", description="Stop and target in one bar: stop first, target first, or 1-minute candles decide"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from engine.core.candles import Candles, FloatColumn
 from engine.core.expressions.evaluation import Evaluator, Memo
-from engine.core.strategy import MOST_ENTRIES, CompiledLevel, CompiledOrder, CompiledStrategy, OrderKind, Rule
+from engine.core.expressions.nodes import Node
+from engine.core.strategy import MOST_ENTRIES, RULES, CompiledLevel, CompiledOrder, CompiledStrategy, OrderKind
 from engine.core.strategy_document import Session
 from engine.core.timeframes import DAY_MS, Interval
 
@@ -138,24 +139,21 @@ def compute_signals(
     if strategy.order is not None:
         levels.append(strategy.order.offset)
     distances = [_distance(evaluator, level) for level in levels]
-    allowed = np.ones(len(candles), np.bool_)
-    allowed[:warmup] = False
-    enterable = allowed.copy()
-    for distance in distances:
-        if distance is not None:
-            enterable &= distance > 0.0
-
-    def decide(rule: Rule, mask: BoolColumn) -> BoolColumn:
-        tree = strategy.rules.get(rule)
-        return np.zeros(len(candles), np.bool_) if tree is None else evaluator.conditions(tree) & mask
-
-    void = allowed & ~enterable
+    conditions = {rule: _after(warmup, evaluator, strategy.rules.get(rule), len(candles)) for rule in RULES}
+    void_entries = 0
+    given = [distance > 0.0 for distance in distances if distance is not None]
+    if given:
+        enterable = np.logical_and.reduce(given)
+        wanted = conditions["long_entry"] | conditions["short_entry"]
+        void_entries = int(np.count_nonzero(wanted & ~enterable))
+        conditions["long_entry"] &= enterable
+        conditions["short_entry"] &= enterable
     return Signals(
-        long_entry=decide("long_entry", enterable),
-        long_exit=decide("long_exit", allowed),
-        short_entry=decide("short_entry", enterable),
-        void_entries=int(np.count_nonzero(decide("long_entry", void) | decide("short_entry", void))),
-        short_exit=decide("short_exit", allowed),
+        long_entry=conditions["long_entry"],
+        long_exit=conditions["long_exit"],
+        short_entry=conditions["short_entry"],
+        short_exit=conditions["short_exit"],
+        void_entries=void_entries,
         stop_fraction=strategy.stop.fraction,
         stop_distance=distances[0],
         target_fraction=strategy.target.fraction,
@@ -175,6 +173,14 @@ def compute_signals(
         session=None if strategy.session is None else session_mask(candles, strategy.session),
         is_flat_outside_session=strategy.session is not None and strategy.session.flat_outside,
     )
+
+
+def _after(warmup: int, evaluator: Evaluator, tree: Node | None, bars: int) -> BoolColumn:
+    """Return a condition from the end of the warm-up on; a column of its own, because the evaluator keeps its."""
+    column = np.zeros(bars, np.bool_)
+    if tree is not None:
+        column[warmup:] = evaluator.conditions(tree)[warmup:]
+    return column
 
 
 def session_mask(candles: Candles, session: Session) -> BoolColumn:

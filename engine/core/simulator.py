@@ -87,7 +87,7 @@ def simulate(
     if needs_all_rules(signals, settings, detail):
         return run_in_full(candles, signals, settings, detail)
     bars = len(candles)
-    most_trades = int(np.count_nonzero(signals.long_entry | signals.short_entry))
+    most_trades = int(np.count_nonzero(signals.long_entry)) + int(np.count_nonzero(signals.short_entry))
     equity = np.empty(bars)
     position = np.empty(bars, np.int8)
     rows = np.empty((most_trades, kernel.ROW_WIDTH), np.int64)

@@ -74,6 +74,28 @@ class SeriesFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRange:
+    """What is stored of a range, in one snapshot.
+
+    Attributes
+    ----------
+    candles : Candles
+        Empty where it was asked for complete ranges only and something is missing.
+    missing : list of (start, end)
+        Aligned stretches nobody asked for yet; known gaps are not missing.
+    sources : set of str
+        Who answered for bars of the range.
+    gaps : list of Gap
+        Known gaps that reach into the range, ascending, in their full length.
+    """
+
+    candles: Candles
+    missing: list[Span]
+    sources: set[Source]
+    gaps: list[Gap]
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesSummary:
     """One stored series at a glance; times are None when no candle is stored."""
 
@@ -154,6 +176,26 @@ class CandleStore(Database):
 
         return await self._read(query)
 
+    async def stored_range(self, series: Series, start_ms: int, end_ms: int, *, only_whole: bool) -> StoredRange:
+        """Return candles, missing stretches, sources and gaps of [start_ms, end_ms); `only_whole`: candles if none is missing."""
+
+        async def query(connection: AsyncConnection) -> StoredRange:
+            found = select(SERIES.c.id, SERIES.c.begins_ms).where(is_series(series))
+            row = (await connection.execute(found)).one_or_none()
+            if row is None:
+                return StoredRange(Candles.empty(), _uncovered(series, start_ms, end_ms, None, []), set(), [])
+            coverage = await load_coverage(connection, row.id)
+            missing = _uncovered(series, start_ms, end_ms, row.begins_ms, coverage)
+            gaps = await load_gaps(connection, row.id, start_ms, end_ms)
+            candles = Candles.empty()
+            if start_ms < end_ms and not (missing and only_whole):
+                candles = await _read_buckets(connection, series, row.id, start_ms, end_ms)
+            return StoredRange(
+                candles, missing, _answering(coverage, start_ms, end_ms), _reaching(gaps, start_ms, end_ms)
+            )
+
+        return await self._read(query)
+
     async def count_bars(self, series: Series, start_ms: int, end_ms: int) -> int:
         """Return how many stored bars open in [start_ms, end_ms)."""
         if start_ms >= end_ms:
@@ -185,18 +227,13 @@ class CandleStore(Database):
 
     async def sources(self, series: Series, start_ms: int, end_ms: int) -> set[Source]:
         """Return who answered for bars in [start_ms, end_ms)."""
-        spans = await self.coverage(series)
-        return {span.source for span in spans if span.start_ms < end_ms and start_ms < span.end_ms}
+        return _answering(await self.coverage(series), start_ms, end_ms)
 
     async def missing(self, series: Series, start_ms: int, end_ms: int) -> list[Span]:
         """Return the aligned stretches of [start_ms, end_ms) nobody asked for yet; known gaps are not missing."""
-        start_ms, end_ms = _aligned(series, start_ms, end_ms)
         facts = await self.series_facts(series)
-        if facts is not None and facts.begins_ms is not None:
-            start_ms = max(start_ms, facts.begins_ms)
-        if start_ms >= end_ms:
-            return []
-        return subtract((start_ms, end_ms), ((span.start_ms, span.end_ms) for span in await self.coverage(series)))
+        begins_ms = None if facts is None else facts.begins_ms
+        return _uncovered(series, start_ms, end_ms, begins_ms, await self.coverage(series))
 
     async def gaps(self, series: Series, start_ms: int, end_ms: int) -> list[Gap]:
         """Return the known gaps that reach into [start_ms, end_ms), ascending, in their full length."""
@@ -204,8 +241,7 @@ class CandleStore(Database):
         async def load(connection: AsyncConnection, series_id: int) -> list[Gap]:
             return await load_gaps(connection, series_id, start_ms, end_ms)
 
-        gaps = await self._facts_of(series, load)
-        return [gap for gap in gaps if gap.start_ms < end_ms and start_ms < gap.end_ms]
+        return _reaching(await self._facts_of(series, load), start_ms, end_ms)
 
     async def revisions(self, series: Series, start_ms: int, end_ms: int, *, limit: int = 1000) -> list[Revision]:
         """Return closed candles in [start_ms, end_ms) that changed after they were stored, oldest change first."""
@@ -311,6 +347,25 @@ class CandleStore(Database):
             return [] if series_id is None else await load(connection, series_id)
 
         return await self._read(query)
+
+
+def _uncovered(
+    series: Series, start_ms: int, end_ms: int, begins_ms: int | None, coverage: list[CoverageSpan]
+) -> list[Span]:
+    start_ms, end_ms = _aligned(series, start_ms, end_ms)
+    if begins_ms is not None:
+        start_ms = max(start_ms, begins_ms)
+    if start_ms >= end_ms:
+        return []
+    return subtract((start_ms, end_ms), ((span.start_ms, span.end_ms) for span in coverage))
+
+
+def _answering(coverage: list[CoverageSpan], start_ms: int, end_ms: int) -> set[Source]:
+    return {span.source for span in coverage if span.start_ms < end_ms and start_ms < span.end_ms}
+
+
+def _reaching(gaps: list[Gap], start_ms: int, end_ms: int) -> list[Gap]:
+    return [gap for gap in gaps if gap.start_ms < end_ms and start_ms < gap.end_ms]
 
 
 async def _merge_page(

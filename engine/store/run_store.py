@@ -145,7 +145,7 @@ class RunStore(Database):
         """Return runs in order of their creation or of a metric; runs without that metric come last."""
         wanted: list[ColumnElement[bool]] = []
         wanted += [] if strategy is None else [RUNS.c.strategy == strategy]
-        wanted += [] if symbol is None else [RUNS.c.symbol == symbol]
+        wanted += [] if symbol is None else [_trades_symbol(symbol)]
         key = _sort_key(sort, descending=descending)
         after = [] if cursor is None else [_after(key, cursor, descending=descending)]
         order = (key.desc(), RUNS.c.id.desc()) if descending else (key.asc(), RUNS.c.id.asc())
@@ -201,6 +201,12 @@ class RunStore(Database):
             await self.run(run_id)
             return {}
         return unpack(packed, what=f"{name} of {run_id!r}")
+
+
+def _trades_symbol(symbol: str) -> ColumnElement[bool]:
+    """Match runs of the symbol alone, and those that name it among others, joined by commas."""
+    among = (literal(",") + RUNS.c.symbol + ",").contains(f",{symbol},", autoescape=True)
+    return or_(RUNS.c.symbol == symbol, among)
 
 
 async def _metrics(connection: AsyncConnection, run_ids: list[str]) -> dict[str, dict[str, float | None]]:

@@ -203,3 +203,38 @@ async def test_unknown_kinds_and_jobs_are_named(jobs):
         await jobs.submit("dance", {})
     with pytest.raises(NotFound, match="'job_0'"):
         await jobs.view("job_0")
+
+
+async def test_asking_for_a_job_that_was_set_aside_makes_it_go_on_and_leaves_the_waiting_ones_to_their_turn(
+    store, body
+):
+    earlier = Jobs(store, RealClock(), {"count": body}, at_once=1)
+    job = await earlier.submit("count", {"size": 1})
+    other = await earlier.submit("count", {"size": 2})
+    await body.began.wait()
+    await earlier.close()
+    body.let_go.set()
+    jobs = Jobs(store, RealClock(), {"count": body})
+    assert (await jobs.resume(job.id)).state == "interrupted"
+    assert (await jobs.wait(job.id, 60)).state == "done"
+    assert (await jobs.resume(job.id)).state == "done"
+    assert not jobs.runs_here(job.id)
+    assert (await jobs.resume(other.id)).state == "queued"
+    assert not jobs.runs_here(other.id)
+    with pytest.raises(NotFound):
+        await jobs.resume("job_000000000000")
+    await jobs.close()
+
+
+async def test_a_job_that_was_interrupted_ten_times_is_given_up_until_it_is_asked_for_again(store, body):
+    record = await store.add_job("count", {"size": 1}, at_ms=1)
+    for _ in range(10):
+        assert await store.claim_job(record.id, store.owner, now_ms=2, lease_ms=1000)
+        await store.finish_job(record.id, store.owner, "interrupted", now_ms=3)
+    jobs = Jobs(store, RealClock(), {"count": body})
+    assert (await jobs.resume(record.id)).is_given_up
+    assert not jobs.runs_here(record.id)
+    body.let_go.set()
+    await jobs.submit("count", {"size": 1})
+    assert (await jobs.wait(record.id, 60)).state == "done"
+    await jobs.close()

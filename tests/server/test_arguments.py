@@ -55,8 +55,8 @@ def test_null_is_left_out_inside_settings_too() -> None:
 
 
 async def test_null_for_a_required_argument_is_refused(refusal: Any) -> None:
-    message, _ = await refusal("run_backtest", RUN | {"symbol": None})
-    assert message == "symbol: must be a string, found null"
+    message, _ = await refusal("run_backtest", RUN | {"start": None})
+    assert message == "start: must be a string, found null"
 
 
 @pytest.mark.parametrize(

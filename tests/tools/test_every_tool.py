@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from jsonschema import validate
 from mcp import Client, StdioServerParameters
 
 from tools.catalog import all_tools
@@ -20,6 +21,7 @@ from tools.catalog import all_tools
 SYMBOL = {"symbol": "BTCUSDT"}
 RANGE = {"start": "2024-01-01", "end": "2024-01-08"}
 BACKTEST = {"strategy": "ema_cross", "interval": "15", **SYMBOL, **RANGE}
+PORTFOLIO = {"strategy": "ema_cross", "interval": "240", "symbols": ["BTCUSDT", "ETHUSDT"], "max_positions": 1, **RANGE}
 DOCUMENT = {"name": "my_cross", "long_entry": "crossover(close, sma(close, 20))", "stop_loss": {"percent": 2}}
 RUN, JOB = "run_000000000000", "job_000000000000"
 
@@ -66,9 +68,14 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         "bad_expression",
         "close",
     ),
-    "run_backtest": (BACKTEST, BACKTEST | {"params": {"fst": 10}}, "bad_request", "fast"),
-    "list_runs": ({}, {"sort": "luck"}, "bad_request", "sharpe"),
-    "get_run": ({"equity_points": 5}, {"run_id": RUN}, "not_found", "run_"),
+    "run_backtest": (PORTFOLIO, BACKTEST | {"params": {"fst": 10}}, "bad_request", "fast"),
+    "list_runs": ({"symbol": "ethusdt"}, {"sort": "luck"}, "bad_request", "sharpe"),
+    "get_run": (
+        {"equity_points": 5, "blocks": ["months", "sides", "tradingview"]},
+        {"run_id": RUN, "blocks": ["weeks"]},
+        "bad_request",
+        "drawdowns",
+    ),
     "get_trades": ({"limit": 3}, {"run_id": "run_1"}, "bad_request", "run_id"),
     "reproduce_run": ({}, {"run_id": RUN}, "not_found", "run_"),
     "show_chart": ({}, {"run_id": RUN, "start": "2024-01-01"}, "bad_request", "end"),
@@ -176,6 +183,12 @@ def completed(client: Caller, tool: str, arguments: dict[str, Any], folder: Path
     return arguments
 
 
+def output_schema(tool: str) -> dict[str, Any]:
+    """Return what the tool says its structured content looks like."""
+    text = (Path(__file__).parent / "schemas" / f"{tool}.json").read_text(encoding="utf-8")
+    return json.loads(text)["outputSchema"]
+
+
 def test_the_table_knows_every_tool() -> None:
     assert set(CALLS) == {tool.name for tool in all_tools()}
 
@@ -184,6 +197,7 @@ def test_the_table_knows_every_tool() -> None:
 def test_a_right_call_is_answered(client: Caller, tool: str, tmp_path: Path) -> None:
     failed, result = client.call(tool, completed(client, tool, CALLS[tool][0], tmp_path))
     assert not failed, result
+    validate(result, output_schema(tool))
 
 
 @pytest.mark.parametrize("tool", CALLS)
@@ -194,3 +208,5 @@ def test_a_wrong_call_names_what_to_change(client: Caller, tool: str) -> None:
     assert error["code"] == code, error
     assert named in error["message"] + error["fix"], error
     assert error["fix"]
+    # Clients of the first TypeScript SDK check errors against the schema of results too.
+    validate(error, output_schema(tool))

@@ -22,6 +22,7 @@ from engine.core.expressions.nodes import (
     Truth,
 )
 from engine.core.expressions.warmup import check_nesting
+from engine.core.indicators.kernels import without_infinities
 from engine.core.indicators.registry import AnyColumn
 from engine.core.resample import closed_rows, resample, spread
 from engine.core.timeframes import DAY_MS, Interval
@@ -31,7 +32,6 @@ from engine.errors import BadRequest, DataMissing
 Memo = MutableMapping[str, AnyColumn]
 _Value = AnyColumn | float | bool
 _HOUR_MS = 3_600_000
-_LONGEST_USUAL_WARMUP = 8_192
 
 
 class Evaluator:
@@ -170,16 +170,18 @@ class Evaluator:
         if not function.elementwise:
             operands = [_broadcast(operand, len(self._candles)) for operand in operands]
         if sum(self._uses[text] > 0 for text in _sibling_texts(tree)) > 1 and function.together is not None:
-            return self._together(tree, function.together(*operands, *constants))
-        return _cleaned(function.compute(*operands, *constants))
+            columns = function.together(*operands, *constants)
+            return self._together(tree, columns if function.finite else tuple(map(without_infinities, columns)))
+        column = function.compute(*operands, *constants)
+        return column if function.finite else without_infinities(column)
 
     def _together(self, tree: Call, columns: tuple[AnyColumn, ...]) -> AnyColumn:
         wanted: AnyColumn | None = None
         for text, column in zip(_sibling_texts(tree), columns, strict=True):
             if text == tree.text:
-                wanted = _cleaned(column)
+                wanted = column
             elif self._uses[text]:
-                self._memo[f"{self._interval}|{text}"] = _cleaned(column)
+                self._memo[f"{self._interval}|{text}"] = column
         if wanted is None:
             raise TypeError(f"{tree.function.name} is not among its own siblings")
         return wanted
@@ -197,7 +199,7 @@ class Evaluator:
         if tree.symbol == "*":
             for value in values[1:]:
                 first = np.multiply(first, value)
-            return _cleaned(first)
+            return without_infinities(first)
         if len(values) == 1:
             return np.logical_not(first) if tree.symbol == "not" else np.negative(first)
         return _binary(tree.symbol, first, values[1])
@@ -209,7 +211,7 @@ class Evaluator:
                 total = np.subtract(total, self._value(term.operands[0]))
             else:
                 total = np.add(total, self._value(term))
-        return _cleaned(total)
+        return without_infinities(total)
 
 
 class _Prefixed(dict[str, AnyColumn]):
@@ -234,11 +236,11 @@ def _sibling_texts(tree: Call) -> list[str]:
 
 def _binary(symbol: str, left: _Value, right: _Value) -> _Value:
     if symbol == "/":
-        return _cleaned(np.divide(left, right))
+        return without_infinities(np.divide(left, right))
     if symbol == "%":
-        return _cleaned(np.mod(left, right))
+        return without_infinities(np.mod(left, right))
     if symbol == "**":
-        return _cleaned(np.power(left, right))
+        return without_infinities(np.power(left, right))
     if symbol == "<":
         return np.less(left, right)
     if symbol == "<=":
@@ -247,27 +249,6 @@ def _binary(symbol: str, left: _Value, right: _Value) -> _Value:
         return np.equal(left, right)
     # Unlike Python's, a comparison with NaN is never true.
     return np.not_equal(left, right) & ~np.isnan(left) & ~np.isnan(right)
-
-
-def _cleaned(values: Any) -> Any:
-    """Turn infinities into NaN: what overflowed or was divided by zero has no value."""
-    if values.dtype == np.bool_:
-        return values
-    if _all_finite(values):
-        return values
-    infinite = np.isinf(values)
-    if infinite.any():
-        return np.where(infinite, np.nan, values)
-    return values
-
-
-def _all_finite(values: Any) -> bool:
-    # A finite sum has no infinity in it: the cheapest look at the bars after the warm-up, which are all of most columns.
-    if values.ndim == 0:
-        return bool(np.isfinite(values))
-    known = np.flatnonzero(~np.isnan(values[:_LONGEST_USUAL_WARMUP]))
-    with np.errstate(all="ignore"):
-        return len(known) > 0 and bool(np.isfinite(values[known[0] :].sum()))
 
 
 def _shifted(values: AnyColumn, bars: int) -> AnyColumn:

@@ -7,42 +7,69 @@ from __future__ import annotations
 import numpy as np
 
 from engine.core.candles import FloatColumn
-from engine.core.indicators.kernels import kernel, over_valid
+from engine.core.indicators.kernels import kernel, over_valid, telling_kernel
 from engine.core.indicators.registry import MAX_SLOW_PERIOD, SOURCE, Indicator, Parameter, composite, native, period
 
 _PINE = "TradingView Pine reference, ta.{}"
 
 
-@kernel
-def _window_sums(result: FloatColumn, values: FloatColumn, length: int, divisor: float) -> None:
-    # A window is the tail of one block and the head of the next: two short sums, never a difference, so no drift.
-    tails = np.zeros(length + 1)
-    heads = np.empty(length)
-    for base in range(0, len(values), length):
-        part = values[base : base + length]
-        target = result[base : base + length]
-        if base > 0:
-            before = values[base - length : base]
-            total = 0.0
-            for back in range(1, length):
-                total += before[length - back]
-                tails[length - back] = total
-        total = 0.0
-        for inside in range(len(part)):
-            total += part[inside]
-            heads[inside] = total
-        rest = tails[1:]
-        for inside in range(len(part)):
-            target[inside] = (rest[inside] + heads[inside]) / divisor
+@telling_kernel
+def _window_sums(result: FloatColumn, values: FloatColumn, length: int, divisor: float) -> bool:
+    # A window is the tail of one block and the head of the next: two short sums, never a difference, so no drift. Four
+    # blocks at once, because a sum waits for its last addition and eight of them do not wait for each other.
+    span = 4 * length
+    tails = np.zeros(span)
+    heads = np.empty(span)
+    finite = True
+    for base in range(0, len(values), span):
+        size = min(span, len(values) - base)
+        if base > 0 and size == span:
+            before = values[base - length : base + span]
+            head0, head1, head2, head3 = 0.0, 0.0, 0.0, 0.0
+            tail0, tail1, tail2, tail3 = 0.0, 0.0, 0.0, 0.0
+            for inside in range(length):
+                head0 += before[length + inside]
+                head1 += before[2 * length + inside]
+                head2 += before[3 * length + inside]
+                head3 += before[4 * length + inside]
+                heads[inside] = head0
+                heads[length + inside] = head1
+                heads[2 * length + inside] = head2
+                heads[3 * length + inside] = head3
+                back = length - 1 - inside
+                tails[back] = tail0
+                tails[length + back] = tail1
+                tails[2 * length + back] = tail2
+                tails[3 * length + back] = tail3
+                tail0 += before[back]
+                tail1 += before[length + back]
+                tail2 += before[2 * length + back]
+                tail3 += before[3 * length + back]
+        else:
+            for block in range(base, base + size, length):
+                total = 0.0
+                for inside in range(min(length, base + size - block)):
+                    total += values[block + inside]
+                    heads[block - base + inside] = total
+                total = 0.0
+                for back in range(length - 1, -1, -1):
+                    tails[block - base + back] = total
+                    if block > 0:
+                        total += values[block - length + back]
+        target = result[base : base + size]
+        for inside in range(size):
+            target[inside] = (tails[inside] + heads[inside]) / divisor
+            finite &= np.abs(target[inside]) < np.inf
     result[: min(len(values), length - 1)] = np.nan
+    return finite
 
 
-@kernel
-def _smooth(result: FloatColumn, values: FloatColumn, length: int, weight: float) -> None:
+@telling_kernel
+def _smooth(result: FloatColumn, values: FloatColumn, length: int, weight: float) -> bool:
     # Four bars from one state: the sum of the new bars does not wait for the state, which shortens the chain.
     result[: min(len(values), length - 1)] = np.nan
     if len(values) < length:
-        return
+        return True
     total = 0.0
     for row in range(length):
         total += values[row]
@@ -70,6 +97,8 @@ def _smooth(result: FloatColumn, values: FloatColumn, length: int, weight: float
         row = len(tail) // 4 * 4 + inside
         fresh = decay * fresh + weight * source[row]
         tail[row] = powers[inside] * state + fresh
+    # What is not finite once stays so in the state.
+    return np.isfinite(result[-1])
 
 
 @kernel
@@ -172,6 +201,7 @@ def _weighted(result: FloatColumn, values: FloatColumn, weights: FloatColumn) ->
         _PINE.format("sma"),
         "mean of the last `period` values",
         warmup="period - 1",
+        finite=True,
     )
 )
 def sma(source: FloatColumn, length: int) -> FloatColumn:
@@ -188,6 +218,7 @@ def sma(source: FloatColumn, length: int) -> FloatColumn:
         _PINE.format("ema"),
         "previous + 2 / (period + 1) * (source - previous)",
         warmup="period - 1",
+        finite=True,
     )
 )
 def ema(source: FloatColumn, length: int) -> FloatColumn:
@@ -204,6 +235,7 @@ def ema(source: FloatColumn, length: int) -> FloatColumn:
         _PINE.format("rma"),
         "(previous * (period - 1) + source) / period",
         warmup="period - 1",
+        finite=True,
     )
 )
 def rma(source: FloatColumn, length: int) -> FloatColumn:
@@ -236,6 +268,7 @@ def wma(source: FloatColumn, length: int) -> FloatColumn:
         "TradingView Pine reference, math.sum",
         "source + source[1] + ... + source[period - 1]",
         warmup="period - 1",
+        finite=True,
     )
 )
 def rolling_sum(source: FloatColumn, length: int) -> FloatColumn:

@@ -68,6 +68,7 @@ def _lowest(result: FloatColumn, values: FloatColumn, length: int) -> None:
         "TradingView Pine reference, ta.highest",
         "max(source, source[1], ..., source[period - 1])",
         warmup="period - 1",
+        finite=True,
     )
 )
 def highest(source: FloatColumn, length: int) -> FloatColumn:
@@ -84,6 +85,7 @@ def highest(source: FloatColumn, length: int) -> FloatColumn:
         "TradingView Pine reference, ta.lowest",
         "min(source, source[1], ..., source[period - 1])",
         warmup="period - 1",
+        finite=True,
     )
 )
 def lowest(source: FloatColumn, length: int) -> FloatColumn:

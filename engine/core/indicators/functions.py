@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.core.candles import FloatColumn
+from engine.core.indicators.kernels import kernel, readable
 from engine.core.indicators.registry import CONDITION, SOURCE, Indicator, Parameter, composite, native, period
 
 BoolColumn = NDArray[np.bool_]
@@ -14,6 +15,16 @@ _FIRST = Parameter("first", "value")
 _SECOND = Parameter("second", "value")
 _VALUE = Parameter("value", "value")
 _MATHS = "elementary"
+
+
+@kernel
+def _rises_above(result: BoolColumn, first: FloatColumn, second: FloatColumn) -> None:
+    result[:1] = False
+    target = result[1:]
+    first_now = first[1:]
+    second_now = second[1:]
+    for row in range(len(target)):
+        target[row] = (first_now[row] > second_now[row]) & (first[row] <= second[row])
 
 
 @native(
@@ -30,8 +41,8 @@ _MATHS = "elementary"
 )
 def crossover(first: FloatColumn, second: FloatColumn) -> BoolColumn:
     """Return where `first` rises above `second`: strict on the new bar, weak on the old (shape (n,); NaN is False)."""
-    result = np.zeros(len(first), np.bool_)
-    result[1:] = (first[1:] > second[1:]) & (first[:-1] <= second[:-1])
+    result = np.empty(len(first), np.bool_)
+    _rises_above(result, readable(first), readable(second))
     return result
 
 

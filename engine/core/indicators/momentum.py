@@ -9,22 +9,26 @@ import numpy as np
 
 from engine.core.candles import FloatColumn
 from engine.core.indicators.averages import sma
-from engine.core.indicators.kernels import kernel, over_valid, over_valid_together
+from engine.core.indicators.kernels import kernel, over_valid, over_valid_together, telling_kernel
 from engine.core.indicators.registry import MAX_SLOW_PERIOD, SOURCE, Indicator, composite, native, period
 
 
-@kernel
-def _rsi(result: FloatColumn, values: FloatColumn, length: int) -> None:
-    # Four bars from one state, as in the averages: the chain of a bar waiting for the last one is the whole cost.
+@telling_kernel
+def _rsi(  # noqa: PLR0915 - one loop
+    result: FloatColumn, values: FloatColumn, length: int
+) -> bool:
+    # Four bars from one state, as in the averages: the chain of a bar waiting for the last one is the whole cost. The
+    # divisions follow in a loop the compiler makes vectors of.
     result[: min(len(values), length)] = np.nan
     if len(values) <= length:
-        return
+        return True
     gain = 0.0
     loss = 0.0
     for row in range(1, length + 1):
         change = values[row] - values[row - 1]
-        gain += max(change, 0.0)
-        loss += max(-change, 0.0)
+        rise = change if change > 0.0 else 0.0
+        gain += rise
+        loss += rise - change
     gain /= length
     loss /= length
     result[length] = 100.0 if loss == 0.0 else 100.0 * gain / (gain + loss)
@@ -33,27 +37,56 @@ def _rsi(result: FloatColumn, values: FloatColumn, length: int) -> None:
     powers = np.array([decay, decay * decay, decay * decay * decay, decay * decay * decay * decay])
     tail = result[length + 1 :]
     source = values[length:]
-    for base in range(0, len(tail), 4):
-        target = tail[base : base + 4]
-        given = source[base : base + 5]
+    gains = np.empty(512)
+    losses = np.empty(512)
+    rises = np.empty(512)
+    falls = np.empty(512)
+    for start in range(0, len(tail), 512):
+        target = tail[start : start + 512]
+        before = source[start : start + len(target)]
+        after = source[start + 1 : start + 1 + len(target)]
+        for inside in range(len(target)):
+            change = after[inside] - before[inside]
+            rise = change if change > 0.0 else 0.0
+            rises[inside] = weight * rise
+            falls[inside] = weight * (rise - change)
+        for base in range(0, len(target) // 4 * 4, 4):
+            up, down = rises[base : base + 4], falls[base : base + 4]
+            gained, lost = gains[base : base + 4], losses[base : base + 4]
+            up1 = decay * up[0] + up[1]
+            up2 = decay * up1 + up[2]
+            up3 = decay * up2 + up[3]
+            down1 = decay * down[0] + down[1]
+            down2 = decay * down1 + down[2]
+            down3 = decay * down2 + down[3]
+            gained[0] = powers[0] * gain + up[0]
+            gained[1] = powers[1] * gain + up1
+            gained[2] = powers[2] * gain + up2
+            gain = powers[3] * gain + up3
+            gained[3] = gain
+            lost[0] = powers[0] * loss + down[0]
+            lost[1] = powers[1] * loss + down1
+            lost[2] = powers[2] * loss + down2
+            loss = powers[3] * loss + down3
+            lost[3] = loss
+        # The last bars exactly as they would be inside four: what comes later must not change them.
         new_gain = 0.0
         new_loss = 0.0
-        gained = gain
-        lost = loss
+        for inside in range(len(target) % 4):
+            row = len(target) // 4 * 4 + inside
+            new_gain = decay * new_gain + rises[row]
+            new_loss = decay * new_loss + falls[row]
+            gains[row] = powers[inside] * gain + new_gain
+            losses[row] = powers[inside] * loss + new_loss
         for inside in range(len(target)):
-            change = given[inside + 1] - given[inside]
-            rise = change if change > 0.0 else 0.0
-            new_gain = decay * new_gain + weight * rise
-            new_loss = decay * new_loss + weight * (rise - change)
-            gained = powers[inside] * gain + new_gain
-            lost = powers[inside] * loss + new_loss
-            target[inside] = 100.0 * gained / (gained + lost) if lost != 0.0 else 100.0
-        gain = gained
-        loss = lost
+            share = 100.0 * gains[inside] / (gains[inside] + losses[inside])
+            target[inside] = share if losses[inside] != 0.0 else 100.0
+    # What is missing once stays so in the average of the falls.
+    return np.isfinite(result[-1])
 
 
-@kernel
-def _macd(
+@telling_kernel
+def _macd(  # noqa: C901, PLR0912, PLR0915 - three averages in one loop
     line: FloatColumn,
     trigger: FloatColumn,
     histogram: FloatColumn,
@@ -61,41 +94,99 @@ def _macd(
     fast: int,
     slow: int,
     signal: int,
-) -> None:
-    # A column that is not wanted has no rows.
-    rows = len(values)
+) -> bool:
+    # A column that is not wanted has no rows. Four bars from one state, as in the averages.
+    quick_weight = 2.0 / (fast + 1)
+    lazy_weight = 2.0 / (slow + 1)
+    smooth_weight = 2.0 / (signal + 1)
+    first = max(fast, slow) - 1
+    settled = first + signal - 1
     quick = 0.0
     lazy = 0.0
     smooth = 0.0
-    quick_weight = 2.0 / (fast + 1)
-    lazy_weight = 2.0 / (slow + 1)
-    signal_weight = 2.0 / (signal + 1)
-    first = max(fast, slow) - 1
-    settled = first + signal - 1
-    for row in range(rows):
-        if row > settled:
-            quick += quick_weight * (values[row] - quick)
-            lazy += lazy_weight * (values[row] - lazy)
-            spread = quick - lazy
-            smooth += signal_weight * (spread - smooth)
-        else:
-            if row < fast:
-                quick += values[row] / fast
-            else:
-                quick += quick_weight * (values[row] - quick)
-            if row < slow:
-                lazy += values[row] / slow
-            else:
-                lazy += lazy_weight * (values[row] - lazy)
-            spread = quick - lazy if row >= first else np.nan
-            if row >= first:
-                smooth += spread / signal
+    spread = 0.0
+    for row in range(min(settled + 1, len(values))):
+        quick += values[row] / fast if row < fast else quick_weight * (values[row] - quick)
+        lazy += values[row] / slow if row < slow else lazy_weight * (values[row] - lazy)
+        spread = quick - lazy
+        smooth += spread / signal if row >= first else 0.0
         if len(line):
-            line[row] = spread
+            line[row] = spread if row >= first else np.nan
         if len(trigger):
-            trigger[row] = smooth if row >= settled else np.nan
+            trigger[row] = smooth if row == settled else np.nan
         if len(histogram):
-            histogram[row] = spread - smooth if row >= settled else np.nan
+            histogram[row] = spread - smooth if row == settled else np.nan
+    source = values[min(settled + 1, len(values)) :]
+    rows = len(source)
+    spreads = np.empty(512)
+    smooths = np.empty(512)
+    quick_decay = 1.0 - quick_weight
+    lazy_decay = 1.0 - lazy_weight
+    smooth_decay = 1.0 - smooth_weight
+    quick_powers = np.array([quick_decay, quick_decay**2, quick_decay**3, quick_decay**4])
+    lazy_powers = np.array([lazy_decay, lazy_decay**2, lazy_decay**3, lazy_decay**4])
+    smooth_powers = np.array([smooth_decay, smooth_decay**2, smooth_decay**3, smooth_decay**4])
+    for start in range(0, rows, 512):
+        size = min(512, rows - start)
+        part = source[start : start + size]
+        for base in range(0, size // 4 * 4, 4):
+            given = part[base : base + 4]
+            quick0 = quick_weight * given[0]
+            quick1 = quick_decay * quick0 + quick_weight * given[1]
+            quick2 = quick_decay * quick1 + quick_weight * given[2]
+            quick3 = quick_decay * quick2 + quick_weight * given[3]
+            lazy0 = lazy_weight * given[0]
+            lazy1 = lazy_decay * lazy0 + lazy_weight * given[1]
+            lazy2 = lazy_decay * lazy1 + lazy_weight * given[2]
+            lazy3 = lazy_decay * lazy2 + lazy_weight * given[3]
+            target = spreads[base : base + 4]
+            target[0] = (quick_powers[0] * quick + quick0) - (lazy_powers[0] * lazy + lazy0)
+            target[1] = (quick_powers[1] * quick + quick1) - (lazy_powers[1] * lazy + lazy1)
+            target[2] = (quick_powers[2] * quick + quick2) - (lazy_powers[2] * lazy + lazy2)
+            quick = quick_powers[3] * quick + quick3
+            lazy = lazy_powers[3] * lazy + lazy3
+            target[3] = quick - lazy
+        # The last bars exactly as they would be inside four: what comes later must not change them.
+        new_quick = 0.0
+        new_lazy = 0.0
+        for inside in range(size % 4):
+            row = size // 4 * 4 + inside
+            new_quick = quick_decay * new_quick + quick_weight * part[row]
+            new_lazy = lazy_decay * new_lazy + lazy_weight * part[row]
+            spreads[row] = (quick_powers[inside] * quick + new_quick) - (lazy_powers[inside] * lazy + new_lazy)
+        if len(line):
+            over = line[settled + 1 + start : settled + 1 + start + size]
+            for inside in range(size):
+                over[inside] = spreads[inside]
+        if len(trigger) or len(histogram):
+            for base in range(0, size // 4 * 4, 4):
+                given = spreads[base : base + 4]
+                target = smooths[base : base + 4]
+                smooth0 = smooth_weight * given[0]
+                smooth1 = smooth_decay * smooth0 + smooth_weight * given[1]
+                smooth2 = smooth_decay * smooth1 + smooth_weight * given[2]
+                smooth3 = smooth_decay * smooth2 + smooth_weight * given[3]
+                target[0] = smooth_powers[0] * smooth + smooth0
+                target[1] = smooth_powers[1] * smooth + smooth1
+                target[2] = smooth_powers[2] * smooth + smooth2
+                smooth = smooth_powers[3] * smooth + smooth3
+                target[3] = smooth
+            new_smooth = 0.0
+            for inside in range(size % 4):
+                row = size // 4 * 4 + inside
+                new_smooth = smooth_decay * new_smooth + smooth_weight * spreads[row]
+                smooths[row] = smooth_powers[inside] * smooth + new_smooth
+            if len(trigger):
+                over = trigger[settled + 1 + start : settled + 1 + start + size]
+                for inside in range(size):
+                    over[inside] = smooths[inside]
+            if len(histogram):
+                over = histogram[settled + 1 + start : settled + 1 + start + size]
+                for inside in range(size):
+                    over[inside] = spreads[inside] - smooths[inside]
+        spread = spreads[size - 1]
+    # What is not finite once stays so in the averages.
+    return np.isfinite(spread) and np.isfinite(smooth)
 
 
 @kernel
@@ -289,6 +380,7 @@ def _mean_deviation(result: FloatColumn, values: FloatColumn, length: int) -> No
         "TradingView built-in indicator RSI; Wilder 1978",
         "100 - 100 / (1 + rma(rises, period) / rma(falls, period))",
         warmup="period",
+        finite=True,
     )
 )
 def rsi(source: FloatColumn, length: int) -> FloatColumn:
@@ -331,6 +423,7 @@ def _macd_lines(source: FloatColumn, fast: int, slow: int, signal: int) -> tuple
         _MACD,
         _LINE,
         warmup="max(fast, slow) - 1",
+        finite=True,
         siblings=_MACD_NAMES,
         together=_macd_lines,
     )
@@ -349,6 +442,7 @@ def macd(source: FloatColumn, fast: int, slow: int, signal: int) -> FloatColumn:
         _MACD,
         f"ema({_LINE}, signal)",
         warmup="max(fast, slow) + signal - 2",
+        finite=True,
         siblings=_MACD_NAMES,
         together=_macd_lines,
     )
@@ -367,6 +461,7 @@ def macd_signal(source: FloatColumn, fast: int, slow: int, signal: int) -> Float
         _MACD,
         f"({_LINE}) - ema({_LINE}, signal)",
         warmup="max(fast, slow) + signal - 2",
+        finite=True,
         siblings=_MACD_NAMES,
         together=_macd_lines,
     )

@@ -62,6 +62,8 @@ class Indicator:
         The same thing in the language; empty for a native function.
     elementwise : bool
         Reads one bar at a time and takes plain numbers too.
+    finite : bool
+        What computes it never returns an infinity, so that nobody has to look.
     variadic : bool
         Takes two or more arguments like the last one, in any order.
     compute : callable or None
@@ -82,6 +84,7 @@ class Indicator:
     inputs: tuple[str, ...] = ()
     expansion: str = ""
     elementwise: bool = False
+    finite: bool = False
     variadic: bool = False
     compute: Callable[..., Any] | None = None
     siblings: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.core.candles import FloatColumn
-from engine.core.indicators.kernels import kernel, over_valid, over_valid_together
+from engine.core.indicators.kernels import kernel, over_valid, over_valid_together, telling_kernel
 from engine.core.indicators.registry import SOURCE, Indicator, Parameter, composite, native, period
 
 
@@ -27,54 +27,59 @@ def _true_range(result: FloatColumn, high: FloatColumn, low: FloatColumn, close:
         ranges[row] = top - bottom
 
 
-@kernel
-def _atr(result: FloatColumn, high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int) -> None:
-    # The true ranges first, in a loop the compiler makes vectors of; then smoothed in place, four bars from one state.
+@telling_kernel
+def _atr(result: FloatColumn, high: FloatColumn, low: FloatColumn, close: FloatColumn, length: int) -> bool:
+    # Smoothed four bars from one state; the ranges of the next four are computed while the state is waited for.
+    result[: min(len(high), length - 1)] = np.nan
     if len(high) < length:
-        result[:] = np.nan
-        return
-    result[0] = high[0] - low[0]
-    ranges = result[1:]
-    tops = high[1:]
-    bottoms = low[1:]
-    for row in range(len(ranges)):
-        before = close[row]
-        top = tops[row] if tops[row] > before else before
-        bottom = bottoms[row] if bottoms[row] < before else before
-        ranges[row] = top - bottom
-    total = 0.0
-    for row in range(length):
-        total += result[row]
-    state = total / length
-    result[: length - 1] = np.nan
+        return True
+    state = high[0] - low[0]
+    for row in range(1, length):
+        top = high[row] if high[row] > close[row - 1] else close[row - 1]
+        bottom = low[row] if low[row] < close[row - 1] else close[row - 1]
+        # A missing high is lost in the comparison: its distance to itself is zero, or missing.
+        state += top - bottom + (high[row] - high[row])
+    state = state / length
     result[length - 1] = state
     weight = 1.0 / length
     decay = 1.0 - weight
     powers = np.array([decay, decay * decay, decay * decay * decay, decay * decay * decay * decay])
     tail = result[length:]
-    source = result[length:]
-    for base in range(0, len(tail) // 4 * 4, 4):
-        given = source[base : base + 4]
-        target = tail[base : base + 4]
-        first = weight * given[0]
-        second = decay * first + weight * given[1]
-        third = decay * second + weight * given[2]
-        fourth = decay * third + weight * given[3]
-        target[0] = powers[0] * state + first
-        target[1] = powers[1] * state + second
-        target[2] = powers[2] * state + third
-        state = powers[3] * state + fourth
-        target[3] = state
-    # The last bars exactly as they would be inside four: what comes later must not change them.
-    fresh = 0.0
-    for inside in range(len(tail) % 4):
-        row = len(tail) // 4 * 4 + inside
-        fresh = decay * fresh + weight * source[row]
-        tail[row] = powers[inside] * state + fresh
+    tops = high[length:]
+    bottoms = low[length:]
+    before = close[length - 1 :]
+    ranges = np.zeros(4)
+    for base in range(0, len(tail), 4):
+        size = min(4, len(tail) - base)
+        if size == 4:
+            for inside in range(4):
+                row = base + inside
+                top = tops[row] if tops[row] > before[row] else before[row]
+                bottom = bottoms[row] if bottoms[row] < before[row] else before[row]
+                ranges[inside] = weight * (top - bottom + (tops[row] - tops[row]))
+            second = decay * ranges[0] + ranges[1]
+            third = decay * second + ranges[2]
+            fourth = decay * third + ranges[3]
+            tail[base] = powers[0] * state + ranges[0]
+            tail[base + 1] = powers[1] * state + second
+            tail[base + 2] = powers[2] * state + third
+            state = powers[3] * state + fourth
+            tail[base + 3] = state
+        else:
+            # The last bars exactly as they would be inside four: what comes later must not change them.
+            fresh = 0.0
+            for inside in range(size):
+                row = base + inside
+                top = tops[row] if tops[row] > before[row] else before[row]
+                bottom = bottoms[row] if bottoms[row] < before[row] else before[row]
+                fresh = decay * fresh + weight * (top - bottom + (tops[row] - tops[row]))
+                tail[row] = powers[inside] * state + fresh
+    # What is not finite once stays so in the state; the last close is in no range.
+    return np.isfinite(result[-1]) and np.isfinite(close[-1])
 
 
-@kernel
-def _bands(
+@telling_kernel
+def _bands(  # noqa: C901, PLR0912, PLR0915 - one loop over blocks
     upper: FloatColumn,
     lower: FloatColumn,
     values: FloatColumn,
@@ -82,58 +87,105 @@ def _bands(
     mean_weight: float,
     upper_weight: float,
     lower_weight: float,
-) -> None:
+) -> bool:
     # Writes upper_weight and lower_weight deviations from mean_weight means. Sums are of differences to the value
-    # before the block: no cancellation, and, being the tail of one block and the head of the next, no drift.
+    # before the block: no cancellation, and, being the tail of one block and the head of the next, no drift. Two blocks
+    # at once, because a sum waits for its last addition and eight of them do not wait for each other.
     share = 1.0 / length
-    tails = np.zeros(length + 1)
-    square_tails = np.zeros(length + 1)
-    heads = np.empty(length)
-    square_heads = np.empty(length)
-    moving = np.empty(length)
-    equal = 0
-    previous = np.nan
-    for base in range(0, len(values), length):
-        part = values[base : base + length]
-        origin = values[0] if base == 0 else values[base - 1]
-        if base > 0:
-            before = values[base - length : base]
-            total = 0.0
-            squares = 0.0
-            for back in range(1, length):
-                difference = before[length - back] - origin
-                total += difference
-                squares += difference * difference
-                tails[length - back] = total
-                square_tails[length - back] = squares
-        total = 0.0
-        squares = 0.0
-        for inside in range(len(part)):
-            value = part[inside]
-            equal = equal + 1 if value == previous else 1
-            previous = value
-            difference = value - origin
-            total += difference
-            squares += difference * difference
-            heads[inside] = total
-            square_heads[inside] = squares
-            moving[inside] = 0.0 if equal >= length else 1.0
+    span = 2 * length
+    tails = np.zeros(span)
+    square_tails = np.zeros(span)
+    heads = np.empty(span)
+    square_heads = np.empty(span)
+    origins = np.empty(span)
+    moving = np.ones(span)
+    finite = True
+    for base in range(0, len(values), span):
+        size = min(span, len(values) - base)
+        if base > 0 and size == span:
+            part = values[base - length : base + span]
+            origin0, origin1 = part[length - 1], part[span - 1]
+            head0, head1, tail0, tail1 = 0.0, 0.0, 0.0, 0.0
+            square0, square1, square_tail0, square_tail1 = 0.0, 0.0, 0.0, 0.0
+            for inside in range(length):
+                difference = part[length + inside] - origin0
+                head0 += difference
+                square0 += difference * difference
+                difference = part[span + inside] - origin1
+                head1 += difference
+                square1 += difference * difference
+                heads[inside] = head0
+                heads[length + inside] = head1
+                square_heads[inside] = square0
+                square_heads[length + inside] = square1
+                origins[inside] = origin0
+                origins[length + inside] = origin1
+                back = length - 1 - inside
+                tails[back] = tail0
+                tails[length + back] = tail1
+                square_tails[back] = square_tail0
+                square_tails[length + back] = square_tail1
+                difference = part[back] - origin0
+                tail0 += difference
+                square_tail0 += difference * difference
+                difference = part[length + back] - origin1
+                tail1 += difference
+                square_tail1 += difference * difference
+        else:
+            for block in range(base, base + size, length):
+                origin = values[0] if block == 0 else values[block - 1]
+                total = 0.0
+                squares = 0.0
+                for inside in range(min(length, base + size - block)):
+                    difference = values[block + inside] - origin
+                    total += difference
+                    squares += difference * difference
+                    heads[block - base + inside] = total
+                    square_heads[block - base + inside] = squares
+                    origins[block - base + inside] = origin
+                total = 0.0
+                squares = 0.0
+                for back in range(length - 1, -1, -1):
+                    tails[block - base + back] = total
+                    square_tails[block - base + back] = squares
+                    if block > 0:
+                        difference = values[block - length + back] - origin
+                        total += difference
+                        squares += difference * difference
+        # A window without a change deviates by nothing, exactly; there is none where too few neighbours are equal.
+        first = max(0, base - length + 1)
+        seen = values[first : base + size]
+        later = seen[1:]
+        repeats = 0
+        for inside in range(len(later)):
+            repeats += later[inside] == seen[inside]
+        has_flat = repeats >= length - 1
+        if has_flat:
+            equal = 0
+            for row in range(first, base + size):
+                equal = equal + 1 if row > first and values[row] == values[row - 1] else 1
+                if row >= base:
+                    moving[row - base] = 0.0 if equal >= length else 1.0
         # No bar of this loop waits for another: the compiler makes vectors of it.
-        over = upper[base : base + length]
-        rest = tails[1:]
-        square_rest = square_tails[1:]
-        for inside in range(len(part)):
-            mean = (rest[inside] + heads[inside]) * share
-            variance = (square_rest[inside] + square_heads[inside]) * share - mean * mean
+        over = upper[base : base + size]
+        for inside in range(size):
+            mean = (tails[inside] + heads[inside]) * share
+            variance = (square_tails[inside] + square_heads[inside]) * share - mean * mean
             variance = variance if variance > 0.0 else 0.0
             deviation = np.sqrt(variance) * moving[inside]
-            middle = mean_weight * (origin + mean)
+            middle = mean_weight * (origins[inside] + mean)
             over[inside] = middle + upper_weight * deviation
             heads[inside] = middle + lower_weight * deviation
+            finite &= (np.abs(over[inside]) < np.inf) & (np.abs(heads[inside]) < np.inf)
         if len(lower):
-            lower[base : base + len(part)] = heads[: len(part)]
+            under = lower[base : base + size]
+            for inside in range(size):
+                under[inside] = heads[inside]
+        if has_flat:
+            moving[:] = 1.0
     upper[: min(len(values), length - 1)] = np.nan
     lower[: min(len(lower), length - 1)] = np.nan
+    return finite
 
 
 @native(
@@ -161,6 +213,7 @@ def true_range(high: FloatColumn, low: FloatColumn, close: FloatColumn) -> Float
         "TradingView Pine reference, ta.stdev",
         "sqrt(mean((value - mean) ** 2)) over `period` values",
         warmup="period - 1",
+        finite=True,
     )
 )
 def stdev(source: FloatColumn, length: int) -> FloatColumn:
@@ -177,6 +230,7 @@ def stdev(source: FloatColumn, length: int) -> FloatColumn:
         "TradingView Pine reference, ta.atr; Wilder 1978",
         "rma(tr(), period)",
         warmup="period - 1",
+        finite=True,
         inputs=("high", "low", "close"),
     )
 )
@@ -234,6 +288,7 @@ def _both_bands(source: FloatColumn, length: int, multiplier: float) -> tuple[Fl
         _BOLLINGER,
         "sma(source, period) + multiplier * stdev(source, period)",
         warmup="period - 1",
+        finite=True,
         siblings=_BAND_NAMES,
         together=_both_bands,
     )
@@ -252,6 +307,7 @@ def bb_upper(source: FloatColumn, length: int, multiplier: float) -> FloatColumn
         _BOLLINGER,
         "sma(source, period) - multiplier * stdev(source, period)",
         warmup="period - 1",
+        finite=True,
         siblings=_BAND_NAMES,
         together=_both_bands,
     )

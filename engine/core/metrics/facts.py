@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.core.candles import Candles, FloatColumn, TimeColumn
 from engine.core.execution import ExecutionSettings
@@ -39,6 +40,8 @@ class Facts:
         1 - mark / highest mark so far.
     elapsed_days : float
         From the open of the first bar to the close of the last one.
+    wins, losses : ndarray of float64
+        Net profits of the trades above zero, and of those below.
     """
 
     simulation: Simulation
@@ -50,6 +53,8 @@ class Facts:
     market_returns: FloatColumn | None
     drawdowns: FloatColumn
     elapsed_days: float
+    wins: FloatColumn
+    losses: FloatColumn
 
     @property
     def trades(self) -> Trades:
@@ -61,16 +66,6 @@ class Facts:
         """Return the net profit of each trade."""
         return self.simulation.trades.pnl
 
-    @property
-    def wins(self) -> FloatColumn:
-        """Return the net profits above zero."""
-        return self.pnl[self.pnl > 0]
-
-    @property
-    def losses(self) -> FloatColumn:
-        """Return the net profits below zero."""
-        return self.pnl[self.pnl < 0]
-
 
 def gather_facts(simulation: Simulation, candles: Candles, interval: Interval, settings: ExecutionSettings) -> Facts:
     """Return the base series of one run."""
@@ -78,6 +73,7 @@ def gather_facts(simulation: Simulation, candles: Candles, interval: Interval, s
     first_ms = int(candles.ts[0])
     marks = np.concatenate(([settings.capital], equity))
     is_solvent = bool(np.all(marks > 0))
+    pnl = simulation.trades.pnl
     return Facts(
         simulation=simulation,
         candles=candles,
@@ -88,16 +84,17 @@ def gather_facts(simulation: Simulation, candles: Candles, interval: Interval, s
         market_returns=_market_returns(simulation.warmup_bars + 1, candles, interval),
         drawdowns=1.0 - marks / np.maximum.accumulate(marks),
         elapsed_days=(next_open(interval, int(candles.ts[-1])) - first_ms) / DAY_MS,
+        wins=pnl[pnl > 0],
+        losses=pnl[pnl < 0],
     )
 
 
 def _market_returns(first_fill: int, candles: Candles, interval: Interval) -> FloatColumn | None:
     if first_fill >= len(candles):
         return None
-    worth = candles.close / candles.open[first_fill]
-    worth[:first_fill] = 1.0
-    _, marks = daily_marks(candles.ts, worth, interval)
-    held = np.concatenate(([1.0], marks))
+    _, rows = _daily_rows(candles.ts, interval)
+    worth = np.where(rows < first_fill, 1.0, candles.close[rows] / candles.open[first_fill])
+    held = np.concatenate(([1.0], worth))
     return held[1:] / held[:-1] - 1.0
 
 
@@ -128,6 +125,12 @@ def daily_marks(ts: TimeColumn, equity: FloatColumn, interval: Interval) -> tupl
     >>> times.tolist(), marks.tolist()
     ([86400000, 172800000], [23.0, 47.0])
     """
+    times, rows = _daily_rows(ts, interval)
+    return times, equity[rows]
+
+
+def _daily_rows(ts: TimeColumn, interval: Interval) -> tuple[TimeColumn, NDArray[np.intp]]:
+    """Return the times of the daily marks and the bar each of them is taken from."""
     first_ms, end_ms = int(ts[0]), next_open(interval, int(ts[-1]))
     times = np.arange(first_ms // DAY_MS * DAY_MS + DAY_MS, end_ms + 1, DAY_MS, dtype=np.int64)
     if not len(times) or times[-1] != end_ms:
@@ -137,4 +140,4 @@ def daily_marks(ts: TimeColumn, equity: FloatColumn, interval: Interval) -> tupl
         rows = np.searchsorted(closes, times, side="right") - 1
     else:
         rows = np.searchsorted(ts, times - step_ms(interval), side="right") - 1
-    return times, equity[np.maximum(rows, 0)]
+    return times, np.maximum(rows, 0)

@@ -22,7 +22,8 @@ Keys = NDArray[np.int64]
 
 # Answers known before the first bar.
 _OPEN, _NEVER, _ALWAYS = -1, 0, 1
-_PAIRS_A_TASK = 128
+# Few pairs are still several tasks, so that every thread has some.
+_MOST_PAIRS_A_TASK, _FEWEST_TASKS = 128, 8
 
 
 @dataclass(slots=True)
@@ -203,12 +204,13 @@ class _Masks:
         one, other = sides
         relations = np.array([relation for _, relation in wanted], np.int64)
         result = np.empty((len(wanted), len(versions), words_needed(self._bars)), np.uint64)
+        step = min(_MOST_PAIRS_A_TASK, -(-len(versions) // _FEWEST_TASKS))
 
         def compare(first: int) -> None:
-            last = min(first + _PAIRS_A_TASK, len(versions))
+            last = min(first + step, len(versions))
             compare_columns(self._bank.table, self._bank.valid, one, other, relations, result, first, last)
 
-        for _ in spread(compare, range(0, len(versions), _PAIRS_A_TASK)):
+        for _ in spread(compare, range(0, len(versions), step)):
             pass
         for row, (place, _) in enumerate(wanted):
             self._words[place] = result[row]

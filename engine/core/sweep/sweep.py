@@ -42,7 +42,8 @@ Simulate = Callable[[Candles, Signals, ExecutionSettings], Simulation]
 
 _DEFAULT_BYTES = 256 * 1024 * 1024
 _MOST_A_BATCH = 4_096
-_RUNS_A_TASK = 32
+# Few combinations are still several tasks, so that every thread has some.
+_MOST_RUNS_A_TASK, _FEWEST_TASKS = 32, 8
 _SIZE_MODES = {"equity_fraction": EQUITY_FRACTION, "quote": QUOTE, "quantity": QUANTITY, "risk": RISK}
 
 
@@ -230,18 +231,19 @@ class _Job:
         open_, high, low, close = map(_read_only, (candles.open, candles.high, candles.low, candles.close))
         rules = _shared_rules(self.settings)
         count = len(tables.figures)
+        step = min(_MOST_RUNS_A_TASK, -(-count // _FEWEST_TASKS))
 
         def run(first: int) -> None:
             self._stop_if_cancelled()
             kernel.run_combinations(
                 open_, high, low, close, blocks, tables.masks, tables.mask_rows, tables.distances,
                 tables.distance_rows, tables.levels, tables.warmups, rules, self.mark_bars, tables.marks,
-                tables.figures, first, min(first + _RUNS_A_TASK, count),
+                tables.figures, first, min(first + step, count),
             )  # fmt: skip
 
         finished = 0
-        for _ in spread(run, range(0, count, _RUNS_A_TASK)):
-            finished = min(finished + _RUNS_A_TASK, count)
+        for _ in spread(run, range(0, count, step)):
+            finished = min(finished + step, count)
             self.progress(done + finished, len(self.points))
 
     def _stop_if_cancelled(self) -> None:

@@ -1,4 +1,4 @@
-"""How sure a Sharpe ratio is: standard error, probabilistic and deflated Sharpe, track record lengths, intervals.
+"""How sure a Sharpe ratio is: standard error, probabilistic and deflated Sharpe, and track record lengths.
 
 Everything here is per observation, never annualised, unless the name says so; kurtosis is raw (3 for a normal law).
 """
@@ -6,132 +6,16 @@ Everything here is per observation, never annualised, unless the name says so; k
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import overload
 
 import numpy as np
 
-from engine.core.validation.bootstrap import optimal_block_length, stationary_indices
-from engine.core.validation.return_matrix import (
-    CHUNK_VALUES,
-    FLAT_SHARE,
-    FloatArray,
-    RandomSource,
-    ReturnMatrix,
-    checked_matrix,
-    checked_series,
-    row_chunks,
-)
+from engine.core.validation.return_matrix import FloatArray
 from engine.errors import BadRequest
 
 NORMAL = NormalDist()
 EULER_GAMMA = 0.5772156649015329
-DAYS_PER_YEAR = 365.0
-
-
-@dataclass(frozen=True, slots=True)
-class SharpeMoments:
-    """Sharpe ratio of one series per observation, with the moments that its standard error needs.
-
-    Attributes
-    ----------
-    sharpe : float
-        Mean / sample standard deviation (ddof 1).
-    skew, kurtosis : float
-        Population moments; kurtosis is raw.
-    observations : int
-    """
-
-    sharpe: float
-    skew: float
-    kurtosis: float
-    observations: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TrialMoments:
-    """The moments of many trials: ndarrays of float64, shape (trials,), NaN for a trial whose returns do not vary."""
-
-    sharpe: FloatArray
-    skew: FloatArray
-    kurtosis: FloatArray
-    observations: int
-
-
-@dataclass(frozen=True, slots=True)
-class SharpeInterval:
-    """A confidence interval of an annualised Sharpe ratio.
-
-    Attributes
-    ----------
-    estimate, low, high : float
-        Annualised.
-    confidence : float
-        Share of intervals that hold the true value, in (0, 1).
-    method : str
-    """
-
-    estimate: float
-    low: float
-    high: float
-    confidence: float
-    method: str
-
-
-def sharpe_moments(returns: FloatArray) -> SharpeMoments:
-    """Measure one series.
-
-    Parameters
-    ----------
-    returns : ndarray of float64, shape (n,)
-        Simple returns per observation; n >= 2, no NaN. A series that does not vary is refused.
-
-    >>> sharpe_moments(np.array([0.01, 0.03])).sharpe
-    1.414213562373095
-    """
-    moments = trial_moments(checked_series(returns)[None, :])
-    if math.isnan(moments.sharpe[0]):
-        raise BadRequest("the returns do not vary, so they have no Sharpe ratio", fix="choose a run that trades")
-    return SharpeMoments(
-        float(moments.sharpe[0]), float(moments.skew[0]), float(moments.kurtosis[0]), moments.observations
-    )
-
-
-def trial_moments(returns: ReturnMatrix) -> TrialMoments:
-    """Measure every trial of a matrix.
-
-    Parameters
-    ----------
-    returns : ndarray of float32 or float64, shape (trials, observations)
-        At least 2 observations, no NaN.
-
-    Returns
-    -------
-    TrialMoments
-        In float64; NaN where the spread of a trial is rounding noise.
-    """
-    matrix = checked_matrix(returns)
-    trials, observations = matrix.shape
-    table = np.empty((3, trials))
-    for rows in row_chunks(trials, observations):
-        table[:, rows] = _moments(matrix[rows].astype(np.float64))
-    return TrialMoments(table[0], table[1], table[2], observations)
-
-
-def _moments(rows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    means = rows.mean(axis=1)
-    centred = rows - means[:, None]
-    squares = centred**2
-    variance = squares.mean(axis=1)
-    is_flat = np.sqrt(variance) <= FLAT_SHARE * np.abs(rows).max(axis=1)
-    variance[is_flat] = math.nan
-    count = rows.shape[1]
-    return (
-        means / np.sqrt(variance * count / (count - 1)),
-        (squares * centred).mean(axis=1) / variance**1.5,
-        (squares**2).mean(axis=1) / variance**2,
-    )
 
 
 @overload
@@ -338,7 +222,7 @@ def minimum_track_record(
     >>> round(minimum_track_record(0.7079, 0.0, -0.2250, 2.9570) / 12, 4)
     0.7152
     """
-    _checked_confidence(confidence)
+    checked_confidence(confidence)
     unit_variance = float(_unit_variance(sharpe, skew, kurtosis))
     if sharpe <= benchmark:
         return math.inf
@@ -361,80 +245,7 @@ def minimum_backtest_years(trials: float, target_sharpe: float = 1.0) -> float:
     return (expected_max_sharpe(trials) / target_sharpe) ** 2
 
 
-def sharpe_interval(
-    returns: FloatArray, confidence: float = 0.95, periods_per_year: float = DAYS_PER_YEAR
-) -> SharpeInterval:
-    """Return a two-sided interval of the annualised Sharpe ratio from its standard error.
-
-    Parameters
-    ----------
-    returns : ndarray of float64, shape (n,)
-        Per period; independent from one period to the next.
-    confidence : float
-    periods_per_year : float
-    """
-    _checked_confidence(confidence)
-    moments = sharpe_moments(returns)
-    reach = NORMAL.inv_cdf(0.5 + confidence / 2.0) * sharpe_standard_error(
-        moments.sharpe, moments.observations, moments.skew, moments.kurtosis
-    )
-    scale = math.sqrt(periods_per_year)
-    return SharpeInterval(
-        scale * moments.sharpe,
-        scale * (moments.sharpe - reach),
-        scale * (moments.sharpe + reach),
-        confidence,
-        "standard error with skew and kurtosis (Mertens 2002)",
-    )
-
-
-def bootstrap_sharpe_interval(
-    returns: FloatArray,
-    random: RandomSource,
-    confidence: float = 0.95,
-    periods_per_year: float = DAYS_PER_YEAR,
-    samples: int = 2_000,
-    mean_block: float | None = None,
-) -> SharpeInterval:
-    """Return a two-sided percentile interval of the annualised Sharpe ratio of returns that depend on each other.
-
-    Parameters
-    ----------
-    returns : ndarray of float64, shape (n,)
-    random : Generator or RandomState
-    confidence, periods_per_year : float
-    samples : int
-        Bootstrap samples.
-    mean_block : float or None
-        Mean block length in periods; None: the optimal one.
-
-    Notes
-    -----
-    Stationary bootstrap, percentiles: Ledoit and Wolf 2008, "Robust performance hypothesis testing with the Sharpe
-    ratio", discuss its coverage.
-    """
-    _checked_confidence(confidence)
-    series = checked_series(returns, fewest=4)
-    estimate = sharpe_moments(series).sharpe
-    block = optimal_block_length(series) if mean_block is None else mean_block
-    ratios: list[FloatArray] = []
-    step = max(1, CHUNK_VALUES // len(series))
-    for start in range(0, samples, step):
-        drawn = series[stationary_indices(len(series), min(step, samples - start), block, random)]
-        spread = drawn.std(axis=1, ddof=1)
-        # A sample of equal values (few trades, long blocks) says nothing about risk.
-        ratios.append(drawn.mean(axis=1) / np.where(spread > 0, spread, math.nan))
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.nanquantile(np.concatenate(ratios), [tail, 1.0 - tail]) * math.sqrt(periods_per_year)
-    return SharpeInterval(
-        estimate * math.sqrt(periods_per_year),
-        float(low),
-        float(high),
-        confidence,
-        f"stationary bootstrap, {samples} samples, mean block {block:.1f}",
-    )
-
-
-def _checked_confidence(confidence: float) -> None:
+def checked_confidence(confidence: float) -> None:
+    """Refuse what is no confidence level."""
     if not 0.5 < confidence < 1:
         raise BadRequest(f"confidence {confidence}", fix="confidence is a share between 0.5 and 1, such as 0.95")

@@ -99,7 +99,7 @@ def walk_forward_windows(
 
     >>> [(window.in_sample_start, window.in_sample_end, window.out_of_sample_end)
     ...  for window in walk_forward_windows(100, 2, 0.6, purge_bars=5)]
-    [(0, 41, 73), (27, 68, 100)]
+    [(0, 39, 72), (28, 67, 100)]
     """
     if bars < 2 or windows < 1 or not 0 < in_sample_ratio < 1 or min(purge_bars, embargo_bars) < 0:
         raise BadRequest(

@@ -104,7 +104,7 @@ def test_a_full_book_refuses_until_a_slot_is_free_and_later_signals_count() -> N
     found = simulate_portfolio({"A": a, "B": b}, replace(PLAIN, max_positions=1))
     assert found.symbols["A"].trades.entry_bar.tolist() == [1]
     assert found.symbols["B"].trades.entry_bar.tolist() == [4]
-    assert found.symbols["B"].refused_entries == 2
+    assert found.symbols["B"].skipped_entries["no_free_slot"] == 2
     assert found.open_positions.max() == 1
     assert found.symbols["B"].trades.quantity.tolist() == [100.0]
 

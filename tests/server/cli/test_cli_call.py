@@ -49,7 +49,7 @@ def test_arguments_that_a_tool_refuses_are_an_error_object(run) -> None:
     assert result.exit_code == 1
     error = json.loads(result.stdout)
     assert error["code"] == "bad_request"
-    assert "symbol" in error["message"]
+    assert "start: is missing" in error["message"]
     assert "colour" in error["message"]
 
 
