@@ -28,6 +28,7 @@ from tools.catalog import all_tools
 
 MARKET = {"symbol": "BTCUSDT", "start": "2024-01-01", "end": "2024-03-01", "interval": "60"}
 MOST_TOKENS = 2_000
+ROOT = Path(__file__).parent.parent.parent
 
 
 def tokens_of(value: Any) -> int:
@@ -95,6 +96,9 @@ async def test_without_a_key_every_tool_answers_its_brief_and_asks_the_caller(tm
             assert "brief" in answer["instructions"]
             assert answer["answer"] is None
             assert "simulated" in json.dumps(answer["brief"]), name
+            page = (ROOT / "docs" / "analysis.md").read_text(encoding="utf-8").partition(f"### {name}\n")[2]
+            undocumented = [key for key in answer["brief"] if f"`{key}`" not in page.partition("\n### ")[0]]
+            assert not undocumented, name
             assert tokens_of(answer["brief"]) <= MOST_TOKENS, name
             only = await call(client, name, {**arguments, "agent": "none"})
             assert only["status"] == "brief_only"
@@ -176,6 +180,27 @@ async def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
         run = await call(client, "run_backtest", {"strategy": "ema_cross", **MARKET})
         error = await refused(client, "compare_strategies", {"run_ids": [run["run_id"]] * 2})
         assert "1 different runs" in error["message"]
+
+
+async def test_a_portfolio_is_read_without_figures_that_only_one_market_has(tmp_path: Path) -> None:
+    shared = {"strategy": "ema_cross", "symbols": ["BTCUSDT", "ETHUSDT"]} | {
+        name: value for name, value in MARKET.items() if name != "symbol"
+    }
+    async with connected(tmp_path) as client:
+        run = await call(client, "run_backtest", shared)
+        alone = await call(client, "run_backtest", {"strategy": "ema_cross", **MARKET})
+        read = (await call(client, "analyze_backtest_results", {"run_id": run["run_id"]}))["brief"]
+        assert read["metrics"]["net_profit"] == run["metrics"]["net_profit"]
+        assert "several symbols" in read["regimes"]["why"]
+        sides = [row for row in read["clusters"]["rows"] if row[0] == "side"]
+        assert sum(row[2] for row in sides) == run["metrics"]["trades"]
+        advised = (await call(client, "risk_management_advice", {"run_id": run["run_id"]}))["brief"]
+        assert "portfolio" in advised["liquidation"]["why"]
+        assert advised["own_size"]["mean_notional_share_of_equity"] is None
+        compared = (await call(client, "compare_strategies", {"run_ids": [run["run_id"], alone["run_id"]]}))["brief"]
+        assert "different_market" in {one["flag"] for one in compared["flags"]}
+        explained = (await call(client, "explain_metric", {"name": "sharpe", "run_id": run["run_id"]}))["brief"]
+        assert explained["value"] == run["metrics"]["sharpe"]
 
 
 async def test_an_empty_store_says_what_is_missing(tmp_path: Path) -> None:
