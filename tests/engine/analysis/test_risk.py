@@ -133,7 +133,7 @@ def test_a_tolerance_that_is_no_fraction_is_refused(computed, tolerance):
     ("interval", "category"), [("60", "inverse"), ("60", "spot"), ("D", "linear"), ("W", "linear"), ("1", "linear")]
 )
 def test_every_kind_of_market_and_interval_can_be_read(make_run, make_candles, interval, category):
-    candles = make_candles(900, interval=interval, volatility=0.01)
+    candles = make_candles(250 if interval == "W" else 900, interval=interval, volatility=0.01)
     document = {
         "name": "swing",
         "long_entry": "crossover(close, sma(close, 5))",
