@@ -171,7 +171,7 @@ _ASKED: dict[str, tuple[str, type[BaseModel]]] = {
     "risk_management_advice": ("reason", RiskAdvice),
     "technical_indicator_research": ("research", LiteratureReview),
     "explain_metric": ("explain", MetricExplanation),
-    "market_regime_detection": ("research", RegimeNarrative),
+    "market_regime_detection": ("explain", RegimeNarrative),
     "code_review_strategy": ("code", CodeReview),
     "generate_test_scenarios": ("code", ScenarioIdeas),
 }

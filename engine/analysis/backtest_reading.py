@@ -12,12 +12,9 @@ from engine.analysis.stored_runs import StoredRun, run_facts
 from engine.analysis.trade_groups import clusters, concentration, costs, regime_split
 from engine.core.candles import Candles
 from engine.core.metrics.tables import deepest_drawdowns, period_returns
-from engine.core.validation.sharpe_inference import (
-    minimum_track_record,
-    probabilistic_sharpe,
-    sharpe_interval,
-    sharpe_moments,
-)
+from engine.core.validation.sharpe_inference import minimum_track_record, probabilistic_sharpe
+from engine.core.validation.sharpe_interval import sharpe_interval
+from engine.core.validation.sharpe_moments import sharpe_moments
 from engine.errors import BadRequest
 
 KEY_METRICS = (

@@ -14,6 +14,7 @@ from engine.analysis.figures import Brief, Severity, day, flag, table
 from engine.analysis.stored_runs import StoredRun
 from engine.core.candles import FloatColumn, TimeColumn
 from engine.core.validation.bootstrap import optimal_block_length, stationary_indices
+from engine.core.validation.return_matrix import CHUNK_VALUES
 
 METRICS = (
     "total_return", "cagr", "sharpe", "sortino", "volatility", "max_drawdown", "trades", "win_rate", "profit_factor",
@@ -56,39 +57,74 @@ class PairedTest:
 
 
 def paired_test(first: FloatColumn, second: FloatColumn, samples: int = SAMPLES, seed: int = SEED) -> PairedTest:
-    """Compare two series of daily returns of the same days.
+    """Compare two series of daily returns of the same days; see `paired_tests`."""
+    return paired_tests([first, second], samples, seed)[0, 1]
+
+
+def paired_tests(
+    returns: Sequence[FloatColumn], samples: int = SAMPLES, seed: int = SEED
+) -> dict[tuple[int, int], PairedTest]:
+    """Compare every pair of several series of daily returns of the same days.
 
     Parameters
     ----------
-    first, second : ndarray of float64, shape (n,)
+    returns : sequence of ndarray of float64, shape (n,)
         n >= 9, no NaN.
     samples, seed : int
 
+    Returns
+    -------
+    dict of (int, int) to PairedTest
+        By the places of both series, the smaller first.
+
     Notes
     -----
-    Stationary bootstrap of day pairs (Politis and Romano 1994); p-values from the centred distribution, (1 + hits) /
-    (1 + samples) (Ledoit and Wolf 2008 discuss the test). The block is the longer of the optimal ones of both series and
-    of their difference.
+    Stationary bootstrap of whole days, the same days for all (Politis and Romano 1994); p-values from the centred
+    distribution, (1 + hits) / (1 + samples) (Ledoit and Wolf 2008 discuss the test). The block is the longest of the
+    optimal ones of all series and of all their differences.
     """
-    block = max(optimal_block_length(series) for series in (first, second, second - first))
-    rows = stationary_indices(len(first), samples, block, np.random.default_rng(seed))
-    means = (second[rows].mean(axis=1) - first[rows].mean(axis=1)) * PERIODS_PER_YEAR
-    sharpes = _sharpes(second[rows]) - _sharpes(first[rows])
-    mean = float(second.mean() - first.mean()) * PERIODS_PER_YEAR
-    sharpe = float(_sharpes(second[None, :])[0] - _sharpes(first[None, :])[0])
-    known = sharpes[~np.isnan(sharpes)]
-    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (math.nan, math.nan)
-    varies = first.std() > 0 and second.std() > 0
-    return PairedTest(
-        correlation=float(np.corrcoef(first, second)[0, 1]) if varies else math.nan,
-        mean_difference=mean,
-        mean_p=_p_value(means, mean),
-        sharpe_difference=sharpe,
-        sharpe_low=float(low),
-        sharpe_high=float(high),
-        sharpe_p=_p_value(known, sharpe),
-        mean_block=float(block),
-    )
+    pairs = list(combinations(range(len(returns)), 2))
+    differences = [returns[second] - returns[first] for first, second in pairs]
+    block = max(optimal_block_length(series) for series in (*returns, *differences))
+    means, sharpes = _resampled(returns, samples, block, seed)
+    found: dict[tuple[int, int], PairedTest] = {}
+    for first, second in pairs:
+        one, two = returns[first], returns[second]
+        mean = float(two.mean() - one.mean()) * PERIODS_PER_YEAR
+        sharpe = float(_sharpes(two[None, :])[0] - _sharpes(one[None, :])[0])
+        drawn = sharpes[second] - sharpes[first]
+        known = drawn[~np.isnan(drawn)]
+        low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (math.nan, math.nan)
+        varies = one.std() > 0 and two.std() > 0
+        found[first, second] = PairedTest(
+            correlation=float(np.corrcoef(one, two)[0, 1]) if varies else math.nan,
+            mean_difference=mean,
+            mean_p=_p_value(means[second] - means[first], mean),
+            sharpe_difference=sharpe,
+            sharpe_low=float(low),
+            sharpe_high=float(high),
+            sharpe_p=_p_value(known, sharpe),
+            mean_block=float(block),
+        )
+    return found
+
+
+def _resampled(
+    returns: Sequence[FloatColumn], samples: int, block: float, seed: int
+) -> tuple[FloatColumn, FloatColumn]:
+    """Return mean and Sharpe ratio a year of each series in each sample, shape (series, samples)."""
+    random = np.random.default_rng(seed)
+    days = len(returns[0])
+    figures = np.empty((2, len(returns), samples))
+    width = max(1, CHUNK_VALUES // days)
+    for start in range(0, samples, width):
+        end = min(start + width, samples)
+        rows = stationary_indices(days, end - start, block, random)
+        for place, series in enumerate(returns):
+            drawn = series[rows]
+            figures[0, place, start:end] = drawn.mean(axis=1) * PERIODS_PER_YEAR
+            figures[1, place, start:end] = _sharpes(drawn)
+    return figures[0], figures[1]
 
 
 def _sharpes(rows: FloatColumn) -> FloatColumn:
@@ -177,10 +213,9 @@ def _on_common_days(names: str, returns: Sequence[FloatColumn]) -> Brief:
 def _pairs(names: str, returns: Sequence[FloatColumn]) -> Brief:
     if len(returns[0]) < FEWEST_DAYS:
         return {"rows": [], "why": f"{len(returns[0])} common days; {FEWEST_DAYS} are needed for a test"}
-    pairs = list(combinations(range(len(names)), 2))
+    pairs = paired_tests(returns)
     rows: list[list[Any]] = []
-    for first, second in pairs:
-        found = paired_test(returns[first], returns[second])
+    for (first, second), found in pairs.items():
         rows.append(
             [
                 f"{names[second]}-{names[first]}", found.correlation, found.mean_difference, found.mean_p,

@@ -21,7 +21,7 @@ class Word:
 WORDS: tuple[Word, ...] = (
     Word("deflated_sharpe", ("dsr", "deflated sharpe ratio"), "Deflated Sharpe ratio",
         "probability that the true Sharpe ratio is above what the best of all trials would show by luck alone",
-        "PSR(s*) with s* = sqrt(V) * ((1 - g) * z(1 - 1/N) + g * z(1 - 1/(N e))); N effective trials, V variance of their per-day Sharpe ratios, g = 0.5772",
+        "PSR(s*) with s* = sqrt(V) * ((1 - g) * z(1 - 1/N) + g * z(1 - 1/(N e))); N effective trials, V = 1 / (T - 1) the variance of a trial without skill, s per day, g = 0.5772",
         "Bailey and Lopez de Prado 2014, The deflated Sharpe ratio",
         "0.95 and above passes; it falls with every further idea tried, which is why the ledger counts them"),
     Word("probabilistic_sharpe", ("psr", "probabilistic sharpe ratio"), "Probabilistic Sharpe ratio",
@@ -57,7 +57,7 @@ WORDS: tuple[Word, ...] = (
         "45 trials need about 5 years"),
     Word("effective_trials", ("n_eff", "effective number of trials"), "Effective number of trials",
         "how many independent ideas the tried ones amount to",
-        "clusters of correlated daily returns; never below 1", "Lopez de Prado and Lewis 2019",
+        "independent trials with the same expected maximum, by normal draws with the correlations of the daily returns; 1 to all", "Chernozhukov, Chetverikov and Kato 2013",
         "neighbouring parameters count once, new ideas count fully"),
     Word("cpcv", ("combinatorial purged cross-validation", "purging", "embargo"), "Combinatorial purged cross-validation",
         "all choices of test blocks; rows near a border whose trades reach over it are left out",

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.core.candles import Candles
 from engine.core.series import Category, Series
-from engine.core.timeframes import Interval, floor_open, step_ms
+from engine.core.timeframes import Interval, floor_open, next_open, step_ms
 from engine.core.times import iso_utc
 from engine.errors import DataMissing, LabError
 from engine.history import History, Report
@@ -70,8 +70,13 @@ class MarketReader:
             )
         if len(loaded.candles) == 0:
             raise DataMissing(f"there are no candles of {series}", fix="get_coverage shows what is stored")
-        notes = (f"{len(loaded.gaps)} gaps",) if loaded.gaps else ()
-        return MarketData(series, loaded.candles, loaded.source, notes)
+        notes = [f"{len(loaded.gaps)} gaps"] if loaded.gaps else []
+        last_ms = next_open(interval, int(loaded.candles.ts[-1]))
+        if last_ms < end_ms:
+            notes.append(
+                f"bars after {iso_utc(last_ms)} are not to be had: the market was silent, or they are withheld"
+            )
+        return MarketData(series, loaded.candles, loaded.source, tuple(notes))
 
     async def stored(self, series: Series, bars: int = MOST_BARS, *, newest: bool = False) -> MarketData | None:
         """Return the end of the longest stored stretch, or of the newest one; None where nothing may be seen."""

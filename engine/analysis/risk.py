@@ -235,6 +235,8 @@ def _worst_excursion(run: StoredRun) -> float | None:
 def _liquidation(run: StoredRun, capital: float) -> Brief:
     if run.record.category == "spot":
         return {"rows": [], "why": "spot is not liquidated"}
+    if run.is_portfolio:
+        return {"rows": [], "why": "each symbol of a portfolio has its own tiers: get_instrument"}
     tiers = tiers_from_manifest(run.manifest["inputs"].get("tiers"))
     if not tiers or not len(run.trades):
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from collections.abc import AsyncIterator
@@ -13,11 +14,21 @@ import pytest
 import tiktoken
 from mcp.client import Client
 
+from agents import llm
+from agents.router import build_router
+from agents.scripted import ScriptedModel, serve
+from agents.settings import AgentSettings, LocalServer
+from engine.core.run_settings import RunSettings
+from engine.core.times import parse_time_ms
+from server.assembly import close_lab, open_lab
 from server.mcp_app import create_server
 from server.settings import Settings
+from tools.analysis import explain_metric
+from tools.catalog import all_tools
 
 MARKET = {"symbol": "BTCUSDT", "start": "2024-01-01", "end": "2024-03-01", "interval": "60"}
 MOST_TOKENS = 2_000
+ROOT = Path(__file__).parent.parent.parent
 
 
 def tokens_of(value: Any) -> int:
@@ -85,6 +96,9 @@ async def test_without_a_key_every_tool_answers_its_brief_and_asks_the_caller(tm
             assert "brief" in answer["instructions"]
             assert answer["answer"] is None
             assert "simulated" in json.dumps(answer["brief"]), name
+            page = (ROOT / "docs" / "analysis.md").read_text(encoding="utf-8").partition(f"### {name}\n")[2]
+            undocumented = [key for key in answer["brief"] if f"`{key}`" not in page.partition("\n### ")[0]]
+            assert not undocumented, name
             assert tokens_of(answer["brief"]) <= MOST_TOKENS, name
             only = await call(client, name, {**arguments, "agent": "none"})
             assert only["status"] == "brief_only"
@@ -168,6 +182,27 @@ async def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
         assert "1 different runs" in error["message"]
 
 
+async def test_a_portfolio_is_read_without_figures_that_only_one_market_has(tmp_path: Path) -> None:
+    shared = {"strategy": "ema_cross", "symbols": ["BTCUSDT", "ETHUSDT"]} | {
+        name: value for name, value in MARKET.items() if name != "symbol"
+    }
+    async with connected(tmp_path) as client:
+        run = await call(client, "run_backtest", shared)
+        alone = await call(client, "run_backtest", {"strategy": "ema_cross", **MARKET})
+        read = (await call(client, "analyze_backtest_results", {"run_id": run["run_id"]}))["brief"]
+        assert read["metrics"]["net_profit"] == run["metrics"]["net_profit"]
+        assert "several symbols" in read["regimes"]["why"]
+        sides = [row for row in read["clusters"]["rows"] if row[0] == "side"]
+        assert sum(row[2] for row in sides) == run["metrics"]["trades"]
+        advised = (await call(client, "risk_management_advice", {"run_id": run["run_id"]}))["brief"]
+        assert "portfolio" in advised["liquidation"]["why"]
+        assert advised["own_size"]["mean_notional_share_of_equity"] is None
+        compared = (await call(client, "compare_strategies", {"run_ids": [run["run_id"], alone["run_id"]]}))["brief"]
+        assert "different_market" in {one["flag"] for one in compared["flags"]}
+        explained = (await call(client, "explain_metric", {"name": "sharpe", "run_id": run["run_id"]}))["brief"]
+        assert explained["value"] == run["metrics"]["sharpe"]
+
+
 async def test_an_empty_store_says_what_is_missing(tmp_path: Path) -> None:
     async with connected(tmp_path) as client:
         indicator = (await call(client, "technical_indicator_research", {"indicator": "atr"}))["brief"]
@@ -206,3 +241,42 @@ async def test_a_review_takes_either_a_strategy_or_code(tmp_path: Path, argument
     async with connected(tmp_path) as client:
         error = await refused(client, "code_review_strategy", arguments)
         assert "strategy or code" in error["message"]
+
+
+async def silent(done: float, total: float | None = None, message: str | None = None) -> None:
+    """Take progress and do nothing with it."""
+
+
+async def test_an_agents_answer_stands_beside_the_brief_and_quotes_only_it(tmp_path: Path) -> None:
+    # Loading the library must not cost a question its deadline.
+    await llm.ready()
+    lab = await open_lab(Settings.model_validate({"home": tmp_path, "feed": "simulated"}))
+    try:
+        with serve(ScriptedModel()) as served:
+            local = LocalServer(name="attic", base_url=served.base_url("attic") + "/v1", model="tiny")
+            router = build_router(AgentSettings(local_servers=(local,)), lab.store, lab.clock)
+            try:
+                run = await lab.backtests.run(
+                    strategy="ema_cross", params={}, symbol="BTCUSDT", category="linear", interval="60",
+                    start_ms=parse_time_ms("2024-01-01"), end_ms=parse_time_ms("2024-03-01"),
+                    settings=RunSettings.model_validate({}),
+                )  # fmt: skip
+                asked = dataclasses.replace(lab, analyst=router)
+                for name, arguments in requests([run, run, run]).items():
+                    if name in ("compare_strategies", "market_regime_detection"):
+                        continue
+                    tool = next(tool for tool in all_tools() if tool.name == name)
+                    answer = await tool.function(**arguments, lab=asked, progress=silent)
+                    assert answer.status == "answered", (name, answer.notes, answer.attempts)
+                    assert answer.agent == "attic"
+                    assert answer.answer
+                    assert answer.brief
+                    assert [one.outcome for one in answer.attempts] == ["answered"], answer.attempts
+                    assert answer.submission_id is None
+                again = await explain_metric.function(name="sharpe", run_id=run["run_id"], lab=asked, progress=silent)
+                assert again.cached
+                assert again.attempts == []
+            finally:
+                await router.close()
+    finally:
+        await close_lab(lab)

@@ -7,7 +7,7 @@ from engine.analysis.glossary import WORDS
 from engine.analysis.metric_words import _OF_DAYS, _OF_TRADES, find_word, metric_brief, metric_interval, resampled_days
 from engine.core.metrics import METRICS
 from engine.core.timeframes import DAY_MS
-from engine.core.validation.sharpe_inference import bootstrap_sharpe_interval
+from engine.core.validation.sharpe_interval import bootstrap_sharpe_interval
 from engine.errors import NotFound
 
 

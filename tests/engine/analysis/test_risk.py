@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from engine.analysis.backtest_reading import backtest_brief
+from engine.analysis.comparison import comparison_brief
 from engine.analysis.risk import PathSimulation, kelly_of_days, kelly_of_trades, risk_brief
 from engine.core.perpetual import MarginTier, liquidation_price
 from engine.errors import BadRequest
@@ -125,3 +127,21 @@ def test_a_ruined_run_is_not_simulated_further(ruined):
 def test_a_tolerance_that_is_no_fraction_is_refused(computed, tolerance):
     with pytest.raises(BadRequest, match="tolerance"):
         risk_brief(computed.run, None, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("interval", "category"), [("60", "inverse"), ("60", "spot"), ("D", "linear"), ("W", "linear"), ("1", "linear")]
+)
+def test_every_kind_of_market_and_interval_can_be_read(make_run, make_candles, interval, category):
+    candles = make_candles(250 if interval == "W" else 900, interval=interval, volatility=0.01)
+    document = {
+        "name": "swing",
+        "long_entry": "crossover(close, sma(close, 5))",
+        "short_entry": "crossunder(close, sma(close, 5))",
+    }
+    run = make_run(document, candles, interval=interval, category=category).run
+    read = backtest_brief(run, candles, {})
+    assert sum(row[2] for row in read["clusters"]["rows"] if row[0] == "side") == len(run.trades) > 10
+    advised = risk_brief(run, None, 0.2)
+    assert (advised["liquidation"].get("why") == "spot is not liquidated") == (category == "spot")
+    json.dumps([read, advised, comparison_brief([run, run])], allow_nan=False)
