@@ -200,10 +200,10 @@ async def _answer(
     async def tell(step: AgentProgress) -> None:
         await progress(step.tokens, None, f"{step.agent}: {step.kind}")
 
-    return _told(brief, await lab.analyst.ask(request, tell))
+    return _told(brief, request.prompt, await lab.analyst.ask(request, tell))
 
 
-def _told(brief: dict[str, Any], routed: RoutedAnswer) -> AnalysisAnswer:
+def _told(brief: dict[str, Any], asked: str, routed: RoutedAnswer) -> AnalysisAnswer:
     is_delegated = routed.status == "delegated"
     answer = routed.answer
     return AnalysisAnswer(
@@ -216,7 +216,7 @@ def _told(brief: dict[str, Any], routed: RoutedAnswer) -> AnalysisAnswer:
         cached=routed.cached,
         route=route_of(routed),
         notes=list(routed.notes),
-        instructions=routed.instructions if is_delegated else None,
+        instructions=f"{routed.instructions}\n\n{asked}" if is_delegated else None,
         output_schema=dict(routed.output_schema) if is_delegated and routed.output_schema else None,
         submission_id=routed.submission_id,
     )
