@@ -48,9 +48,10 @@ def merged_keybindings(text: str, platform: str = sys.platform) -> str:
         When the file has comments or is no list: rewriting it would lose what is in it.
     """
     document: Any = []
-    if text.strip():
+    heading, body = _split_heading(text)
+    if body.strip():
         try:
-            document = json.loads(text)
+            document = json.loads(body)
         except ValueError as error:
             raise BadRequest(
                 f"the file is not plain JSON ({error}); comments and trailing commas cannot be kept by a merge",
@@ -63,4 +64,11 @@ def merged_keybindings(text: str, platform: str = sys.platform) -> str:
     added = [entry for entry in keybindings(platform) if entry["args"] not in bound]
     if not added:
         return text
-    return json.dumps([*entries, *added], ensure_ascii=False, indent=indent_of(text)) + "\n"
+    return heading + json.dumps([*entries, *added], ensure_ascii=False, indent=indent_of(body)) + "\n"
+
+
+def _split_heading(text: str) -> tuple[str, str]:
+    """Return the comment lines that VS Code itself writes above the list, and the rest."""
+    lines = text.splitlines(keepends=True)
+    count = next((place for place, line in enumerate(lines) if not line.lstrip().startswith("//")), len(lines))
+    return "".join(lines[:count]), "".join(lines[count:])
