@@ -6,10 +6,13 @@ import os
 import sys
 from contextlib import AsyncExitStack
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from agents.pipelines.runner import JOB_KIND, PipelineRunner
+from agents.router import build_router
+from engine.analysis import Analyses
 from engine.backfill import Backfill
 from engine.backtests import Backtests, Holdouts
 from engine.history import History
@@ -29,6 +32,7 @@ from engine.store import Store
 from engine.strategies import Strategies
 from engine.studies import Studies
 from engine.verdicts import Examinations, Verdicts, examination_bodies
+from server.toolbox import ServerToolbox
 from tools.lab import Lab
 
 if TYPE_CHECKING:
@@ -74,7 +78,12 @@ async def open_lab(settings: Settings) -> Lab:
         )
         holdouts = Holdouts(store, backtests, clock)
         verdicts, examinations = Verdicts(store, backtests, holdouts), Examinations(store, backtests)
+        router = build_router(settings.agents(), store, clock)
+        opened.push_async_callback(router.close)
+        toolbox = ServerToolbox(settings)
+        pipelines = PipelineRunner(router, store, clock, toolbox)
         bodies = {
+            JOB_KIND: pipelines,
             "backfill": BackfillBody(patient, store),
             **search_bodies(parts),
             **examination_bodies(verdicts, examinations),
@@ -83,7 +92,13 @@ async def open_lab(settings: Settings) -> Lab:
         opened.push_async_callback(jobs.close)
         await jobs.resume_interrupted()
         opened.pop_all()
-    return Lab(
+
+    async def verdict_so_far(run_id: str) -> dict[str, Any]:
+        if await verdicts.takes_long(run_id):
+            return {"verdict": None, "why": "its study is large: get_verdict weighs it"}
+        return await verdicts.judge(run_id, [])
+
+    lab = Lab(
         version=version("bybit-strategy-tester"),
         home=settings.home,
         clock=clock,
@@ -100,7 +115,15 @@ async def open_lab(settings: Settings) -> Lab:
         verdicts=verdicts,
         examinations=examinations,
         jobs=jobs,
+        analyses=Analyses(sealed, store, history, strategies, clock, judge=verdict_so_far),
+        # Without keys every question goes back to the calling model.
+        router=router,
+        analyst=router,
+        pipelines=pipelines,
     )
+    toolbox.bind(lab)
+    router.warm_up()
+    return lab
 
 
 def open_feed(settings: Settings, clock: Clock, memory: LimitMemory) -> Feed:
@@ -119,7 +142,8 @@ def open_feed(settings: Settings, clock: Clock, memory: LimitMemory) -> Feed:
 
 
 async def close_lab(lab: Lab) -> None:
-    """Stop jobs (they can be resumed), then close the feed, then the store."""
+    """Stop jobs (they can be resumed), then close agents and feed, then the store."""
     await lab.jobs.close()
+    await lab.router.close()
     await lab.feed.close()
     await lab.store.close()

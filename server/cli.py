@@ -19,10 +19,14 @@ COMMANDS: Final = {
     "backtest": "backtest",
     "backfill": "backfill",
     "call": "call",
+    "ask": "ask",
+    "pipeline": "pipeline",
     "tools": "tools",
     "doctor": "doctor",
     "install-client": "install_client",
+    "login": "login",
     "exchange": "exchange",
+    "scripted-model": "scripted_model",
 }
 
 

@@ -62,7 +62,7 @@ def tools_page() -> str:
         GENERATED,
         f"{len(all_tools())} tools; those marked core make up the small profile (`--toolsets core`).",
         "Network `exchange`: the tool may ask the exchange named in the settings for public figures, and nobody else. "
-        "What comes back is numbers and names in the exchange's fixed formats, no text that strangers wrote, so no tool is marked open-world.",
+        "What comes back from it is numbers and names in the exchange's fixed formats, no text that strangers wrote. Tools that may bring an agent's text are marked open-world.",
     ]
     for family in FAMILIES:
         rows = [

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 class LabKeeper:
     """Holds the one lab of a server; answering `tools/list` needs none, so none is opened for it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lab: Lab | None = None) -> None:
         self.settings = settings
-        self._lab: Lab | None = None
+        self._lab = lab
+        # Whoever opened a lab closes it.
+        self._is_ours = lab is None
         self._opening = asyncio.Lock()
         self._connections = 0
 
@@ -50,7 +52,7 @@ class LabKeeper:
 
     async def close(self) -> None:
         """Close the lab if it was opened; running jobs are marked interrupted and can be resumed."""
-        if self._lab is not None:
+        if self._lab is not None and self._is_ours:
             assembly = importlib.import_module("server.assembly")
             await assembly.close_lab(self._lab)
             self._lab = None

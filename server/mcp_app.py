@@ -33,6 +33,7 @@ from tools.progress import PacedProgress
 
 if TYPE_CHECKING:
     from server.settings import Settings
+    from tools.lab import Lab
 
 INSTRUCTIONS = """\
 Honest strategy research on Bybit markets: data, backtests, judgement. It never trades and needs no key.
@@ -262,10 +263,14 @@ def create_server(
     *,
     more_task_tools: Sequence[str] = (),
     more_tasks: Sequence[TaskSource] = (),
+    lab: Lab | None = None,
 ) -> LabServer:
-    """Return the server these settings describe; nothing heavy is imported and nothing is opened yet."""
+    """Return the server these settings describe; nothing heavy is imported and nothing is opened yet.
+
+    With `lab` the tools work in that one, which stays open when the server ends.
+    """
     selection = Selection(settings.toolsets, settings.tools, settings.exclude_tools, settings.read_only)
-    keeper = LabKeeper(settings)
+    keeper = LabKeeper(settings, lab)
     tools = select(selection)
     task_tools = [*(tool.name for tool in tools if tool.task), *more_task_tools]
     server = build_server(

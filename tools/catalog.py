@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 from engine.errors import BadRequest
-from tools import backtests, history, jobs, market, optimization, strategies, system, validation
+from tools import (
+    agents,
+    analysis,
+    backtests,
+    history,
+    jobs,
+    market,
+    optimization,
+    strategies,
+    system,
+    validation,
+)
 from tools.declare import ToolDef
 
 FAMILIES: tuple[ModuleType, ...] = (
@@ -19,6 +30,8 @@ FAMILIES: tuple[ModuleType, ...] = (
     optimization,
     jobs,
     validation,
+    analysis,
+    agents,
     system,
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from engine.core.series import Source
 from engine.errors import LabError
@@ -11,6 +11,10 @@ from engine.errors import LabError
 if TYPE_CHECKING:  # the engine's working parts are heavy; naming them must not import them
     from pathlib import Path
 
+    from agents.pipelines.runner import PipelineRunner
+    from agents.questions import AskRequest, Progress, RoutedAnswer
+    from agents.router import Router
+    from engine.analysis import Analyses
     from engine.backfill import Backfill
     from engine.backtests import Backtests, Holdouts
     from engine.history import History
@@ -37,6 +41,14 @@ def describe_answerer(feed: Feed) -> str:
     return told if feed.source == feed.name else f"{told} at this address"
 
 
+class Analyst(Protocol):
+    """Whoever answers questions about briefs: the router of the agents."""
+
+    async def ask(self, request: AskRequest, progress: Progress | None = None) -> RoutedAnswer:
+        """Return a checked answer, or the question delegated to the calling model."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Lab:
     """The opened laboratory: one feed, one store, one job runner, and what stands on them.
@@ -60,6 +72,10 @@ class Lab:
     verdicts: Verdicts
     examinations: Examinations
     jobs: Jobs
+    analyses: Analyses
+    router: Router
+    pipelines: PipelineRunner
+    analyst: Analyst | None = None
 
     async def check_health(self, *, exchange: bool) -> list[tuple[str, bool, str]]:
         """Return (part, works, detail) of each part; the exchange only when asked, as it may take seconds."""

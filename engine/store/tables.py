@@ -411,6 +411,96 @@ class SearchBatchRow(Row, table=True):
     data: bytes = Field(sa_type=LargeBinary)
 
 
+class AgentCallRow(Row, table=True):
+    """One attempt at one agent: the audit trail."""
+
+    __tablename__ = "agent_calls"
+    __table_args__ = (Index(None, "pipeline_id"), Index(None, "question_id"), Index(None, "at_ms"))
+
+    id: str = Field(primary_key=True)
+    question_id: str
+    number: int
+    at_ms: int = Field(sa_type=BigInteger)
+    task: str
+    purpose: str
+    pipeline_id: str | None = None
+    step: str | None = None
+    agent: str
+    vendor: str
+    requested_model: str
+    served_model: str
+    outcome: str
+    error_class: str
+    detail: str = Field(sa_type=Text)
+    http_status: int | None = None
+    duration_ms: float = Field(sa_type=Float)
+    first_token_ms: float | None = Field(default=None, sa_type=Float)
+    tokens_in: int = Field(sa_type=BigInteger)
+    tokens_out: int = Field(sa_type=BigInteger)
+    tokens_reasoning: int = Field(sa_type=BigInteger)
+    tokens_cached: int = Field(sa_type=BigInteger)
+    cost_usd: float = Field(sa_type=Float)
+    cost_source: str
+    rule: str
+    prompt_version: str
+    question_hash: str
+
+
+class AgentAnswerRow(Row, table=True):
+    """A checked answer that may be given again until it expires."""
+
+    __tablename__ = "agent_cache"
+    __table_args__ = (Index(None, "expires_ms"),)
+
+    key: str = Field(primary_key=True)
+    created_ms: int = Field(sa_type=BigInteger)
+    expires_ms: int = Field(sa_type=BigInteger)
+    task: str
+    agent: str
+    served_model: str
+    text: str = Field(sa_type=Text)
+    search_results: str = Field(sa_type=Text)
+    cost_usd: float = Field(sa_type=Float)
+
+
+class SubmissionRow(Row, table=True):
+    """A question handed to the calling model, and its answer."""
+
+    __tablename__ = "agent_submissions"
+
+    id: str = Field(primary_key=True)
+    created_ms: int = Field(sa_type=BigInteger)
+    question_id: str
+    task: str
+    purpose: str
+    schema_name: str
+    question: str = Field(sa_type=Text)
+    brief: str = Field(sa_type=Text)
+    state: str
+    answer: str | None = Field(default=None, sa_type=Text)
+    answered_ms: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class PipelineStepRow(Row, table=True):
+    """How one step of a pipeline ended."""
+
+    __tablename__ = "pipeline_steps"
+
+    pipeline_id: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    name: str
+    pipeline: str
+    state: str
+    at_ms: int = Field(sa_type=BigInteger)
+    input_hash: str
+    output: str = Field(sa_type=Text)
+    agent: str
+    served_model: str
+    attempts: int
+    cost_usd: float = Field(sa_type=Float)
+    tokens: int = Field(sa_type=BigInteger)
+
+
 def _table(row: type[Row]) -> Table:
     return cast("Table", row.__table__)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -440,3 +530,7 @@ OPENINGS = _table(OpeningRow)
 LEDGER_EVENTS = _table(LedgerEventRow)
 RUN_STUDIES = _table(RunStudyRow)
 SEARCH_BATCHES = _table(SearchBatchRow)
+AGENT_CALLS = _table(AgentCallRow)
+AGENT_CACHE = _table(AgentAnswerRow)
+AGENT_SUBMISSIONS = _table(SubmissionRow)
+PIPELINE_STEPS = _table(PipelineStepRow)

@@ -128,6 +128,33 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
         "run_",
     ),
     "list_trials": ({}, {"study": "nowhere"}, "not_found", "studies"),
+    "analyze_backtest_results": ({}, {"run_id": RUN}, "not_found", "run_"),
+    "compare_strategies": ({}, {"run_ids": [RUN]}, "bad_request", "run_ids"),
+    "risk_management_advice": ({"tolerance": 0.1}, {"run_id": RUN, "tolerance": 2}, "bad_request", "tolerance"),
+    "technical_indicator_research": ({"indicator": "rsi"}, {"indicator": "rsii"}, "not_found", "rsi"),
+    "explain_metric": ({"name": "sharpe"}, {"name": "sharp ratio"}, "not_found", "sharpe"),
+    "market_regime_detection": (
+        {**SYMBOL, "interval": "D"},
+        {"symbol": "BTC USDT"},
+        "bad_request",
+        "search_instruments",
+    ),
+    "code_review_strategy": ({"strategy": "ema_cross"}, {"strategy": "ema_crss"}, "not_found", "ema_cross"),
+    "generate_test_scenarios": ({"strategy": DOCUMENT}, {"strategy": {"name": "x"}}, "bad_request", "long_entry"),
+    "ask_agents": ({"prompt": "Explain the Sharpe ratio"}, {"prompt": "x", "agent": "grok"}, "bad_request", "deepseek"),
+    "run_pipeline": (
+        {"name": "code-review", "input": {"code": "x = 1"}},
+        {"name": "code-review", "input": {"text": "x = 1"}},
+        "bad_request",
+        "code (required)",
+    ),
+    "list_agents": ({}, {"verbose": True}, "bad_request", "verbose"),
+    "submit_analysis": (
+        {"answer": "It is a ratio."},
+        {"submission_id": "sub_" + "0" * 16, "answer": "x"},
+        "not_found",
+        "delegated",
+    ),
     "health_check": ({"exchange": True}, {"exchange": "perhaps"}, "bad_request", "exchange"),
     "cache_stats": ({}, {"all": True}, "bad_request", "all"),
     "clear_cache": ({"what": "exports", "confirm": True}, {"what": "exports"}, "bad_request", "confirm"),
@@ -142,6 +169,8 @@ NEEDS_RUN = (
     "run_monte_carlo",
     "run_stress_test",
     "check_lookahead",
+    "analyze_backtest_results",
+    "risk_management_advice",
 )
 TRADE_LIST = """Trade #,Type,Date/Time,Signal,Price USDT,Position size (qty),Net P&L USDT
 1,Entry long,2024-01-02 03:45,L,62000,0.1,10
@@ -208,9 +237,15 @@ def completed(client: Caller, tool: str, arguments: dict[str, Any], folder: Path
             file.write_text(TRADE_LIST, encoding="utf-8")
             arguments = {"path": str(file)}
         return {"run_id": run["run_id"], **arguments}
+    if tool == "compare_strategies":
+        runs = [client.call("run_backtest", BACKTEST | {"strategy": name})[1] for name in ("ema_cross", "sma_cross")]
+        return {"run_ids": [run["run_id"] for run in runs]}
     if tool in NEEDS_JOB:
         _, job = client.call("start_backfill", CALLS["start_backfill"][0])
         return {"job_id": job["job_id"], **arguments}
+    if tool == "submit_analysis":
+        _, asked = client.call("ask_agents", CALLS["ask_agents"][0])
+        return {"submission_id": asked["submission_id"], **arguments}
     if tool == "export_candles":
         client.call("run_backtest", BACKTEST)
     if tool == "import_candles":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -15,6 +15,25 @@ from engine.core.timeframes import DAY_MS
 
 ROLLING_DAYS = 90
 MOST_DRAWDOWNS = 10
+
+
+class MarkedEquity(Protocol):
+    """The daily marks of a run, computed just now or read back; see `Facts`."""
+
+    @property
+    def marks_ms(self) -> TimeColumn:
+        """Return the open of the first bar, then the times of the marks."""
+        ...
+
+    @property
+    def marks(self) -> FloatColumn:
+        """Return the starting capital, then the marks."""
+        ...
+
+    @property
+    def drawdowns(self) -> FloatColumn:
+        """Return 1 - mark / highest mark so far."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +81,7 @@ class RollingSharpe:
     values: FloatColumn
 
 
-def period_returns(facts: Facts, period: Literal["month", "year"]) -> tuple[PeriodReturn, ...]:
+def period_returns(facts: MarkedEquity, period: Literal["month", "year"]) -> tuple[PeriodReturn, ...]:
     """Return the account's return in every calendar month or year the run touches.
 
     Notes
@@ -82,7 +101,7 @@ def period_returns(facts: Facts, period: Literal["month", "year"]) -> tuple[Peri
     )
 
 
-def deepest_drawdowns(facts: Facts, count: int = MOST_DRAWDOWNS) -> tuple[Drawdown, ...]:
+def deepest_drawdowns(facts: MarkedEquity, count: int = MOST_DRAWDOWNS) -> tuple[Drawdown, ...]:
     """Return the deepest falls between two peaks of the daily marks, deepest first."""
     peaks = np.flatnonzero(facts.drawdowns <= 0)
     found: list[Drawdown] = []
