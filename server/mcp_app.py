@@ -138,8 +138,8 @@ def lean(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema with what the model need not read left out; the full one still judges every call.
 
     `anyOf [X, null], default null` of an optional argument becomes plain X: leaving it out is null. The default of an
-    argument that is an object repeats the defaults of its fields and goes, as do lengths of texts, examples, and the whole
-    schema of an argument that is told in words.
+    argument that is an object repeats the defaults of its fields and goes, as do lengths and patterns of texts, examples, and
+    the whole schema of an argument that is told in words.
     """
     shown = copy.deepcopy(schema)
     definitions = shown.pop("$defs", {})
@@ -166,9 +166,10 @@ def _lean_argument(part: dict[str, Any]) -> dict[str, Any]:
     if part.pop("told", None):
         kind = "object" if "$ref" in part or "allOf" in part else "string"
         part = {"type": kind} | {key: part[key] for key in ("description", "default") if key in part}
-    part.get("items", {}).pop("told", None)
+    if "items" in part:
+        part["items"] = _lean_option(part["items"])
     part = _lean_option(part)
-    if "default" in part and (part["default"] is None or isinstance(part["default"], dict)):
+    if "default" in part and (part["default"] in (None, "", []) or isinstance(part["default"], dict)):
         optional = part["default"] is None
         part = {key: value for key, value in part.items() if key != "default"}
         if optional and "anyOf" in part:
@@ -183,8 +184,12 @@ def _lean_argument(part: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": options, **part}
 
 
+# Checked all the same; a description says where an id comes from, which its pattern does not.
+_UNTOLD = frozenset(("maxLength", "minLength", "pattern", "examples", "told"))
+
+
 def _lean_option(option: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in option.items() if key not in ("maxLength", "minLength", "examples", "told")}
+    kept = {key: value for key, value in option.items() if key not in _UNTOLD}
     if kept.get("additionalProperties") is True:
         del kept["additionalProperties"]
     return kept

@@ -22,12 +22,12 @@ def read_interval(given: object) -> object:
 
 
 Symbol = Annotated[str, Field(max_length=40, description="E.g. BTCUSDT")]
-Market = Annotated[Category, Field(description="Market type")]
+Market = Category
 # An argument whose description says all that a model needs: its schema, with every field and value, is kept from the tool
 # list, where it costs more than it tells, and is what a wrong call is answered with.
 IN_WORDS: dict[str, JsonValue] = {"told": "in words"}
 Code = Annotated[Interval, BeforeValidator(read_interval), Field(json_schema_extra=IN_WORDS)]
-Bar = Annotated[Code, Field(description="1 3 5 15 30 60 120 240 360 720 D W M")]
+Bar = Annotated[Code, Field(description="Minutes, or D W M")]
 Start = Annotated[str, Field(max_length=40, description="ISO 8601 UTC, inclusive")]
 End = Annotated[str, Field(max_length=40, description="Exclusive")]
 Cursor = Annotated[str | None, Field(max_length=20, pattern=r"^\d+$", description="next_cursor")]

@@ -29,16 +29,16 @@ async def start_backfill(
     start: Start,
     end: End,
     category: Market = "linear",
-    kind: Annotated[CandleKind, Field(description="trade, or a price index")] = "trade",
+    kind: Annotated[CandleKind, Field(description="Prices")] = "trade",
     page: Annotated[int, Field(ge=10, le=1000, description="Bars a request")] = 1000,
-    max_pages: Annotated[int | None, Field(ge=1, le=100_000, description="Stop after so many requests")] = None,
+    max_pages: Annotated[int | None, Field(ge=1, le=100_000, description="Requests at most")] = None,
     recheck_gaps: Annotated[bool, Field(description="Ask again for known gaps")] = False,
     *,
     lab: LabHandle,
 ) -> JobHandle:
     """Fetch a range of candles from Bybit into the store, as a job that survives a restart.
 
-    Idempotent: only what is missing is fetched, and the same request is the same job. Follow it with wait_for_job.
+    Only what is missing is fetched. Follow it with wait_for_job.
     """
     from engine.jobs import backfill_request  # pulls the database library, which tools/list must not wait for
 

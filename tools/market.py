@@ -239,7 +239,7 @@ async def get_candles(
 ) -> CandleTable:
     """Return closed candles; fetches and stores what is missing when that is quick.
 
-    For looking at a few bars. A backtest needs no candles passed around: run_backtest loads its own.
+    For looking at a few bars: run_backtest loads its own.
     """
     series = Series(lab.feed.name, category, clean_symbol(symbol), "trade", interval)
     start_ms, end_ms = await _range_ms(lab, interval, start, end, limit)
