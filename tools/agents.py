@@ -64,6 +64,7 @@ async def ask_agents(
         AskRequest(prompt=prompt, task=task, context=context, agent=agent, brief=brief, deadline_s=ASKING_SECONDS),
         streaming.hear,
     )
+    await streaming.finish()
     return _answer(routed, brief)
 
 
