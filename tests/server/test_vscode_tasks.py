@@ -38,7 +38,7 @@ FILE_NAME = "страт $(touch pwned) 'a' \"b\" & c.py" if os.name != "nt" else
 FILE_TEXT = (
     "# Привет $(touch pwned) `touch pwned` ${HOME} %PATH%\nquote = 'it''s \"quoted\"'\n\nif quote: print(quote)\n"
 )
-SELECTED = FILE_TEXT.splitlines(keepends=True)[0] + "quote = 'it''s \"quoted\"' && touch pwned; | > x\n"
+SELECTED = FILE_TEXT.splitlines(keepends=True)[0] + "quote = 'it''s \"quoted\"' && touch pwned; y > x\n"
 TYPED = 'Куплю "дно" $(touch pwned); --help & echo'
 # Second strokes of VS Code's own chords after ctrl+k (its page of keyboard shortcuts).
 TAKEN = {
@@ -167,7 +167,6 @@ def test_a_task_hands_over_what_the_editor_gave(
     task = tasks()[label]
     started = expanded(task, file)
     monkeypatch.chdir(file.parent)
-    monkeypatch.setattr(os, "environ", os.environ.copy())
     for name in {str(field.validation_alias) for field in Settings.model_fields.values()}:
         monkeypatch.delenv(name, raising=False)
     for name, value in (surroundings | started.environment).items():
