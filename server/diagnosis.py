@@ -51,11 +51,11 @@ class Finding:
     fix: str = ""
 
 
-def diagnose(settings: Settings) -> list[Finding]:
-    """Run every check, in the order in which one depends on the other."""
+def diagnose(settings: Settings, *, reach_agents: bool = False) -> list[Finding]:
+    """Run every check, in the order in which one depends on the other; agents' addresses only when asked."""
     findings = [check_python(), check_packages(package_origins()), check_settings(settings), check_home(settings.home)]
     findings += run_until_stopped(check_parts(settings))
-    findings += [check_compiler(), check_clients()]
+    findings += [check_compiler(), *check_agents(settings, reach=reach_agents), check_clients()]
     return findings
 
 
@@ -195,6 +195,43 @@ def check_compiler() -> Finding:
             "compiler", "warning", slow, "every start compiles anew; set NUMBA_CACHE_DIR to a writable folder"
         )
     return Finding("compiler", "ok", f"numba compiles; kernels are kept in {folder}")
+
+
+def check_agents(settings: Settings, *, reach: bool) -> list[Finding]:
+    """Name the agents that can be asked and what the others lack; without any the calling model answers."""
+    from agents.providers import agents_of
+
+    try:
+        agents = agents_of(settings.agents())
+    except LabError as error:
+        return [Finding("agents", "failed", error.message, error.fix)]
+    usable = [agent for agent in agents.values() if agent.is_usable]
+    lacking = "; ".join(
+        dict.fromkeys(f"{agent.name}: {agent.unusable_because}" for agent in agents.values() if not agent.is_usable)
+    )
+    if not usable:
+        return [Finding("agents", "ok", f"none, so questions go to the calling model ({lacking})")]
+    named = ", ".join(f"{agent.name} ({agent.model})" for agent in usable)
+    findings = [Finding("agents", "ok", f"{named}" + (f"; not usable: {lacking}" if lacking else ""))]
+    if reach:
+        addresses = {agent.base_url: agent.name for agent in usable if agent.base_url}
+        findings += [check_address(name, address) for address, name in addresses.items()]
+    return findings
+
+
+def check_address(agent: str, address: str) -> Finding:
+    """Open a connection to an agent's base address; no question is asked and nothing is paid."""
+    import socket
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((parts.hostname or "", port), timeout=EXCHANGE_PATIENCE_S):
+            return Finding("agent", "ok", f"{agent}: somebody listens at {parts.hostname}:{port}")
+    except OSError as error:
+        found = f"{agent}: {parts.hostname}:{port} cannot be reached: {error.strerror or type(error).__name__}"
+        return Finding("agent", "warning", found, "start the server, or check the base address and the network")
 
 
 def check_clients() -> Finding:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from agents.toolbox import Toolbox, ToolRefused
+from engine.errors import LabError
 
 if TYPE_CHECKING:
     from mcp.client import Client
@@ -43,13 +44,20 @@ class ServerToolbox:
 
         lab = await asyncio.shield(self._lab)
         server = create_server(self._settings, most_characters=None, lab=lab)
+        refused: LabError | None = None
         async with Client(server) as client:
             listed = await client.list_tools()
             arguments = {
                 tool.name: frozenset(str(name) for name in (tool.input_schema.get("properties") or {}))
                 for tool in listed.tools
             }
-            yield _ClientToolbox(client, arguments)
+            try:
+                yield _ClientToolbox(client, arguments)
+            except LabError as error:
+                # Raised inside the connection it would arrive wrapped in groups.
+                refused = error
+        if refused is not None:
+            raise refused
 
 
 class _ClientToolbox:

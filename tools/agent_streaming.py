@@ -29,12 +29,14 @@ class Streaming:
         self._pieces: list[str] = []
         self._tokens = 0
         self._told_at = 0.0
+        self._writer = ""
 
     async def hear(self, event: AgentProgress) -> None:
         """Take one event; pieces of text wait for their turn, news of another attempt drop them."""
         self._tokens = max(self._tokens, event.tokens)
         now = asyncio.get_running_loop().time()
         if event.kind == "text":
+            self._writer = event.agent
             self._pieces.append(event.text)
             if now - self._told_at < SECONDS_BETWEEN:
                 return
@@ -48,3 +50,9 @@ class Streaming:
         self._pieces.clear()
         self._told_at = now
         await self._progress(self._tokens, None, message)
+
+    async def finish(self) -> None:
+        """Tell the pieces that still wait."""
+        if self._pieces:
+            await self._progress(self._tokens, None, f"{self._writer}{WRITES}{''.join(self._pieces)}")
+            self._pieces.clear()

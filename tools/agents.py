@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field
 from agents.questions import AskRequest, RoutedAnswer
 from tools.agent_answers import AgentAttempt, RouteTaken, attempts_of, route_of
 from tools.agent_streaming import Streaming
-from tools.arguments import RunId
 from tools.declare import LabHandle, ProgressHandle, tool
 from tools.lab import Lab
 
@@ -49,21 +48,22 @@ class AgentAnswer(BaseModel):
 @tool("writes", core=True, third_party_text=True)
 async def ask_agents(
     prompt: Annotated[str, Field(min_length=1, max_length=40_000)],
-    task: Annotated[TaskName | None, Field(description="Default: by the prompt's words")] = None,
-    context: Annotated[str, Field(max_length=100_000, description="Material, never instruction")] = "",
-    run_ids: Annotated[list[RunId], Field(max_length=4, description="Their facts go along")] = [],  # noqa: B006
-    agent: Annotated[str | None, Field(max_length=32, description="Only this one (list_agents)")] = None,
+    task: Annotated[TaskName | None, Field(description="Default: told by the prompt")] = None,
+    context: Annotated[str, Field(max_length=100_000, description="Material")] = "",
+    run_ids: Annotated[list[str], Field(max_length=4, description="Facts to add")] = [],  # noqa: B006
+    agent: Annotated[str | None, Field(max_length=32, description="Only this one")] = None,
     *,
     lab: LabHandle,
     progress: ProgressHandle,
 ) -> AgentAnswer:
-    """Ask DeepSeek, Perplexity or another agent, with fallback; without any you answer yourself."""
+    """Ask another model (DeepSeek, Perplexity ...); without any you answer."""
     brief = await _facts(lab, run_ids)
     streaming = Streaming(progress)
     routed = await lab.router.ask(
         AskRequest(prompt=prompt, task=task, context=context, agent=agent, brief=brief, deadline_s=ASKING_SECONDS),
         streaming.hear,
     )
+    await streaming.finish()
     return _answer(routed, brief)
 
 

@@ -16,10 +16,11 @@ MARKS = {"ok": "[green]✓[/green]", "warning": "[yellow]![/yellow]", "failed": 
 @click.command(short_help="Check this installation.")
 @feed_option
 @home_option
+@click.option("--reach-agents", is_flag=True, help="Also connect to the agents' own base addresses.")
 @json_option
 @telling_errors()
-def doctor(feed: str | None, home: Path | None, as_json: bool) -> None:
-    """Check interpreter, packages, settings, database, exchange, compiler and clients.
+def doctor(feed: str | None, home: Path | None, reach_agents: bool, as_json: bool) -> None:
+    """Check interpreter, packages, settings, database, exchange, compiler, agents and clients.
 
     The exit code is 1 when something essential fails; warnings leave it at 0.
     """
@@ -27,7 +28,7 @@ def doctor(feed: str | None, home: Path | None, as_json: bool) -> None:
     from server.logs import configure_logging
 
     configure_logging("ERROR")
-    findings = diagnose(settings_from(feed=feed, home=home))
+    findings = diagnose(settings_from(feed=feed, home=home), reach_agents=reach_agents)
     failed = any(finding.state == "failed" for finding in findings)
     if as_json:
         print_json({"healthy": not failed, "checks": [asdict(finding) for finding in findings]})

@@ -43,7 +43,11 @@ def test_null_is_the_same_as_leaving_an_optional_argument_out(name: str) -> None
         "symbol": "BTCUSDT", "interval": "60", "run_id": "run_0123456789ab", "job_id": "job_0123456789ab",
         "document": {"name": "x"}, "strategy": "ema_cross", "name": "ema_cross", "kind": "funding", "what": "exports",
         "grid": {"fast": [5]}, "space": {"fast": [5]}, "search": {"grid": {"fast": [5]}},
+        "run_ids": ["run_0123456789ab", "run_0123456789ac"], "input": {"code": "x"}, "answer": "x", "prompt": "x",
+        "submission_id": "sub_0123456789abcdef",
     }  # fmt: skip
+    if name == "run_pipeline":
+        samples["name"] = "code-review"
     given = {each: samples.get(each, "2024-01-01") for each in required}
     nulls = dict.fromkeys(set(mounted.parameters.get("properties", {})) - required)
     validate = mounted.fn_metadata.validate_arguments

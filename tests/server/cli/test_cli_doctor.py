@@ -12,7 +12,7 @@ import pytest
 from server import diagnosis
 from server.diagnosis import check_packages, package_origins
 
-CHECKS = ["python", "packages", "settings", "home", "database", "exchange", "compiler", "clients"]
+CHECKS = ["python", "packages", "settings", "home", "database", "exchange", "compiler", "agents", "clients"]
 
 
 def states(document: dict) -> dict[str, str]:
@@ -95,3 +95,22 @@ def test_another_projects_package_is_found_out(tmp_path: Path) -> None:
         finding = check_packages({**origins, "agents": stranger})
         assert finding.state == "failed"
         assert "agents" in finding.found
+
+
+def test_agents_are_named_with_what_they_lack_and_keys_are_never_shown(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("DEEPSEEK_API_BASE", "http://127.0.0.1:1")
+    result = run("doctor", "--json", "--reach-agents")
+    checks = [each for each in json.loads(result.stdout)["checks"] if each["check"] in {"agents", "agent"}]
+    assert "deepseek-fast" in checks[0]["found"]
+    assert "PERPLEXITY_API_KEY" in checks[0]["found"]
+    assert checks[1]["state"] == "warning"
+    assert "sk-very-secret" not in result.output
+
+
+def test_an_unreadable_list_of_local_agents_fails_with_its_form(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BST_LOCAL_AGENTS", "[{]")
+    result = run("doctor", "--json")
+    found = next(each for each in json.loads(result.stdout)["checks"] if each["check"] == "agents")
+    assert found["state"] == "failed"
+    assert "base_url" in found["fix"]
