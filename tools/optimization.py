@@ -137,7 +137,7 @@ async def start_walk_forward(
     windows: Annotated[int, Field(ge=1, le=100, description="Refits")] = 6,
     in_sample_ratio: Annotated[float, Field(gt=0, lt=1), _briefly("number", "Of a window")] = 0.7,
     purge_bars: Annotated[
-        int | None, Field(ge=0, le=100_000), _briefly("integer", "Before each test; default: longest stay or warm-up")
+        int | None, Field(ge=0, le=100_000), _briefly("integer", "Default: longest stay or warm-up")
     ] = None,
     embargo_bars: Annotated[int, Field(ge=0, le=100_000), _briefly("integer", "Besides")] = 0,
     objective: Objective = "sharpe",
@@ -149,7 +149,7 @@ async def start_walk_forward(
     *,
     lab: LabHandle,
 ) -> SearchHandle:
-    """Refit on each window and test on the bars after it, as a job: what this search earns on unseen bars."""
+    """Refit on each window and test on the bars after it, as a job."""
     order = _order(
         strategy, symbol, category, interval, (start, end), settings, objective, min_trades, constraints, study, sealed
     )

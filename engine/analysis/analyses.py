@@ -79,9 +79,24 @@ class Analyses:
         if self._judge is None:
             return {"verdict": None, "why": "this server has no judge; treat the run as an unproven candidate"}
         try:
-            return dict(await self._judge(run_id))
+            told = await self._judge(run_id)
         except LabError as error:
             return {"verdict": None, "why": error.message}
+        if told.get("verdict") is None:
+            return dict(told)
+        failed = [
+            {"check": check["name"], "value": check["value"], "threshold": check["threshold"]}
+            for check in told["checks"]
+            if check["passed"] is False
+        ]
+        return {
+            "verdict": told["verdict"],
+            "failed": failed,
+            "caps": told["caps"],
+            "trials": told["trials"],
+            "effective_trials": told["effective_trials"],
+            "reasons": "get_verdict",
+        }
 
     async def comparison(self, run_ids: Sequence[str]) -> Brief:
         """Return the comparison of 2 to 6 stored runs."""
