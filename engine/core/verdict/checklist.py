@@ -21,6 +21,8 @@ STANDINGS: tuple[Standing, ...] = ("rejected", "fragile", "candidate", "robust")
 DEFLATED_SHARPE = 0.95
 MOST_PBO = 0.2
 MOST_P = 0.05
+# Searches that dig where it looked best first make a level of 5 % come up a little more often (docs/honesty.md).
+MOST_NO_SKILL_P = 0.03
 # A t-test on fewer trades than this says nothing, whatever their sum.
 FEWEST_TRADES = 30
 FEWEST_DAYS = 60
@@ -137,7 +139,7 @@ def _no_skill(evidence: Evidence) -> Check:
     search = evidence.search
     p = search.no_skill_p
     return Check(
-        "no_skill", _number(p), f"<= {MOST_P}", p <= MOST_P,
+        "no_skill", _number(p), f"<= {MOST_NO_SKILL_P}", p <= MOST_NO_SKILL_P,
         f"how often the best of {search.compared_trials} trials that predict nothing and pay their fees does as well",
         "fragile",
     )  # fmt: skip

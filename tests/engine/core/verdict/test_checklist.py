@@ -40,7 +40,7 @@ WORSE: tuple[tuple[str, str, Any, str], ...] = (
     ("own", "best_trade_share", 0.51, "candidate"),
     ("own", "best_regime_share", 0.91, "candidate"),
     ("own", "alpha", 0.0, "fragile"),
-    ("search", "no_skill_p", 0.051, "fragile"),
+    ("search", "no_skill_p", 0.031, "fragile"),
     ("search", "no_edge_p", 0.051, "candidate"),
     ("search", "deflated_sharpe", 0.949, "candidate"),
     ("search", "pbo", 0.21, "candidate"),
