@@ -84,6 +84,18 @@ WALK: dict[str, list[dict[str, Any]]] = {
     "run_monte_carlo": [{"run_id": run, "method": "trades_resample"} for run in ("OLD_RUN", "RUN")],
     "run_stress_test": [{"run_id": run} for run in ("OLD_RUN", "RUN")],
     "check_lookahead": [{"run_id": run, "cuts": 3} for run in ("OLD_RUN", "RUN")],
+    "analyze_backtest_results": [{"run_id": run} for run in ("OLD_RUN", "RUN")],
+    "compare_strategies": [{"run_ids": ["OLD_RUN", "RUN"]}],
+    "risk_management_advice": [{"run_id": run, "tolerance": 0.1} for run in ("OLD_RUN", "RUN")],
+    "technical_indicator_research": [{"indicator": "rsi", "symbol": "BTCUSDT"}],
+    "explain_metric": [{"name": "sharpe", "run_id": run} for run in ("OLD_RUN", "RUN")],
+    "market_regime_detection": [{"symbol": "BTCUSDT", "interval": bar} for bar in ("60", "D")],
+    "code_review_strategy": [{"strategy": "ema_cross"}],
+    "generate_test_scenarios": [{"strategy": "ema_cross"}],
+    "ask_agents": [{"prompt": "What happened after May?", "run_ids": [run]} for run in ("OLD_RUN", "RUN")],
+    "run_pipeline": [{"name": "code-review", "input": {"code": "close > open"}}],
+    "list_agents": [{}],
+    "submit_analysis": [{"submission_id": "sub_0123456789abcdef", "answer": "777123"}],
     # Opening is the one way, and it is not walked here: it ends the seal.
     "open_holdout": [{"run_id": "OLD_RUN", "reason": "I would like to see", "confirm": True}],
     "list_trials": [{}, {"study": "the sealed one", "sort": "sharpe"}, {"study": "scratch:simulated:linear:BTCUSDT"}],
@@ -100,18 +112,20 @@ WALK: dict[str, list[dict[str, Any]]] = {
 # What differs between two labs without telling anything of prices.
 INCIDENTAL = {
     "now", "created", "path", "database_bytes", "elapsed_sec", "rows_per_sec", "at", "eta_s", "opened", "detail", "progress",
-    "message_at", "export_bytes",
+    "message_at", "export_bytes", "submission_id", "ms",
 }  # fmt: skip
 RESOURCES = ["run://OLD_RUN", "run://OLD_RUN/trades.csv", "run://OLD_RUN/equity.csv", "run://RUN", "run://RUN/trades.csv",
              "run://RUN/equity.csv", "index://runs", "index://strategies"]  # fmt: skip
 _NUMBER = re.compile(r"(?<![0-9A-Za-z_.:-])-?\d+(?:\.\d+)?(?![0-9A-Za-z_:-])")
-_HANDLE = re.compile(r"\b(run|job)_[0-9a-f]{12}\b")
+_HANDLE = re.compile(r"\b(run|job|sub|pipe)_[0-9a-f]{12,32}\b")
 
 
 def filled(value: Any, handles: dict[str, str]) -> Any:
     """Return the arguments with handles in the place of their names."""
     if isinstance(value, dict):
         return {name: filled(part, handles) for name, part in value.items()}
+    if isinstance(value, list):
+        return [filled(part, handles) for part in value]
     if isinstance(value, str):
         for name, handle in handles.items():
             value = re.sub(rf"\b{name}\b", handle.replace("\\", "/"), value)
