@@ -179,8 +179,6 @@ def _lean_argument(part: dict[str, Any]) -> dict[str, Any]:
     options = [_lean_option(option) for option in part.pop("anyOf")]
     if len(options) == 1:
         return {**options[0], **part}
-    if all(set(option) == {"type"} for option in options):
-        return {"type": [option["type"] for option in options], **part}
     return {"anyOf": options, **part}
 
 

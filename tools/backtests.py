@@ -144,10 +144,10 @@ async def run_backtest(
     lab: LabHandle,
     progress: ProgressHandle,
 ) -> BacktestResult:
-    """Simulate a strategy bar by bar on Bybit candles and store the run.
+    """Simulate a strategy bar by bar and store the run.
 
     Signals use closed bars and fill at the next open. Missing candles are fetched when quick; else the error names the
-    start_backfill call. Same inputs, same run_id and bytes. Trades: get_trades. weights, max_positions: of symbols.
+    start_backfill call. Trades: get_trades. weights, max_positions: of symbols.
     """
     start_ms, end_ms = parse_range_ms(start, end)
     names = _symbols_asked(symbol, symbols, is_shared=weights is not None or max_positions is not None)

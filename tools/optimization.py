@@ -35,7 +35,7 @@ Objective = Annotated[
     str | dict[str, float] | list[str],
     _briefly(
         None,
-        'Metric, {"sharpe":1,"max_drawdown":-0.5} or rivals',
+        'Metric, {"sharpe":1,"cagr":2} or rivals',
         anyOf=[{"type": "string"}, {"type": "object"}, {"type": "array", "items": {"type": "string"}}],
     ),
 ]
@@ -61,12 +61,12 @@ class SearchHandle(BaseModel):
     job_id: str
     state: str
     total: int = Field(description="Evaluations it takes; each counts as a trial of the study")
-    skipped: int = Field(description="Grid points that break a constraint")
-    study: dict[str, Any]
+    skipped: int = Field(0, description="Grid points that break a constraint")
+    study: dict[str, Any] = Field(default_factory=dict[str, Any])
     next: str
 
 
-@tool("writes", core=True, asks_exchange=True)
+@tool("writes", core=True, asks_exchange=True, task=True)
 async def start_grid_search(
     strategy: Strategy,
     grid: Annotated[
@@ -95,7 +95,7 @@ async def start_grid_search(
     return _handle(await lab.searches.start("grid", order, {"grid": grid}))
 
 
-@tool("writes", core=True, asks_exchange=True)
+@tool("writes", core=True, asks_exchange=True, task=True)
 async def start_bayesian_search(
     strategy: Strategy,
     space: Ranges,
@@ -124,7 +124,7 @@ async def start_bayesian_search(
     return _handle(await lab.searches.start("bayesian", order, search))
 
 
-@tool("writes", core=True, asks_exchange=True)
+@tool("writes", core=True, asks_exchange=True, task=True)
 async def start_walk_forward(
     strategy: Strategy,
     search: Annotated[dict[str, Any], _briefly("object", '{"grid"} or {"space","trials","sampler","seed"}')],

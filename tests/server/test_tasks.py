@@ -278,7 +278,8 @@ def test_the_result_of_every_task_tool_fits_the_tools_own_schema():
     assert tools
     for tool in tools:
         schema = to_sdk_tool(tool).fn_metadata.output_schema
-        assert {"job_id", "state"} <= set(schema["required"]) <= {"next", *JobResult.model_fields}, tool.name
+        required = set(schema["anyOf"][0]["required"])
+        assert {"job_id", "state"} <= required <= {"next", *JobResult.model_fields}, tool.name
         assert tool.effect == "writes", tool.name
 
 
