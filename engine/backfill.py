@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine, Iterator
 
     from engine.core.candles import Candles
-    from engine.ports import CandlePage, Clock, Feed
+    from engine.ports import CandleFeed, CandlePage, Clock
     from engine.store.candle_store import PageReceipt
     from engine.store.store import Store
 
@@ -148,7 +148,7 @@ class Backfill:
 
     Parameters
     ----------
-    feed : Feed
+    feed : CandleFeed
     store : Store
     clock : Clock
         Its wall clock dates records and leases; which bars are closed is decided by the exchange's clock alone.
@@ -159,7 +159,13 @@ class Backfill:
     """
 
     def __init__(
-        self, feed: Feed, store: Store, clock: Clock, *, pages_in_flight: int = 4, patience_s: float = DIRECT_PATIENCE_S
+        self,
+        feed: CandleFeed,
+        store: Store,
+        clock: Clock,
+        *,
+        pages_in_flight: int = 4,
+        patience_s: float = DIRECT_PATIENCE_S,
     ) -> None:
         self._feed = feed
         self._store = store

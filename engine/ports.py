@@ -54,7 +54,7 @@ class CandlePage:
 
 
 class Feed(Protocol):
-    """Where market data comes from. Every method raises only `engine.errors`."""
+    """Where market data but candles comes from. Every method raises only `engine.errors`."""
 
     name: FeedName
 
@@ -65,10 +65,6 @@ class Feed(Protocol):
 
     async def server_time_ms(self) -> int:
         """Return the exchange's clock."""
-        ...
-
-    async def candle_page(self, series: Series, start_ms: int, end_ms: int) -> CandlePage:
-        """Return the closed candles of one window [start_ms, end_ms), both aligned, at most 1,000 bars."""
         ...
 
     async def instruments(self, category: Category, symbol: str | None = None) -> list[Instrument]:
@@ -107,6 +103,14 @@ class Feed(Protocol):
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+class CandleFeed(Feed, Protocol):
+    """A feed that gives pages of candles too: the backfill's alone, everybody else reads what is stored."""
+
+    async def candle_page(self, series: Series, start_ms: int, end_ms: int) -> CandlePage:
+        """Return the closed candles of one window [start_ms, end_ms), both aligned, at most 1,000 bars."""
         ...
 
 

@@ -6,15 +6,18 @@ from typing import TypeVar
 
 from engine.core.holdout import Withheld
 from engine.core.markets import FundingRate, Instrument, LongShortRatio, OpenInterest, OrderBook, RiskTier, Ticker
-from engine.core.series import Category, FeedName, Series, Source
-from engine.ports import CandlePage, Feed, SampleInterval
+from engine.core.series import Category, FeedName, Source
+from engine.ports import Feed, SampleInterval
 from engine.store import Store
 
 Dated = TypeVar("Dated", FundingRate, OpenInterest, LongShortRatio)
 
 
 class SealedFeed:
-    """Passes questions on to a feed; history ends at the seal, and a sealed market has no live prices."""
+    """Passes questions on to a feed; history ends at the seal, and a sealed market has no live prices.
+
+    It gives no pages of candles: those are read from the store, which knows what is withheld.
+    """
 
     def __init__(self, feed: Feed, store: Store) -> None:
         self._feed = feed
@@ -29,10 +32,6 @@ class SealedFeed:
     async def server_time_ms(self) -> int:
         """Return the exchange's clock."""
         return await self._feed.server_time_ms()
-
-    async def candle_page(self, series: Series, start_ms: int, end_ms: int) -> CandlePage:
-        """Refuse: candles are read from the store, which knows what is withheld."""
-        raise NotImplementedError("only the backfill asks for pages, and it has the feed itself")
 
     async def instruments(self, category: Category, symbol: str | None = None) -> list[Instrument]:
         """Return instruments; their rules hold no price."""

@@ -22,7 +22,7 @@ from engine.market.clock import SystemClock
 from engine.market.exchange import SimulatedExchange
 from engine.market.limits import RateRules, RequestLimiter
 from engine.market.rest import BybitFeed
-from engine.ports import Clock, Feed, LimitMemory
+from engine.ports import CandleFeed, Clock, LimitMemory
 from engine.run_inputs import RunInputSource
 from engine.sealed_feed import SealedFeed
 from engine.searches.bodies import SearchParts
@@ -126,7 +126,7 @@ async def open_lab(settings: Settings) -> Lab:
     return lab
 
 
-def open_feed(settings: Settings, clock: Clock, memory: LimitMemory) -> Feed:
+def open_feed(settings: Settings, clock: Clock, memory: LimitMemory) -> CandleFeed:
     """Return the feed that the settings name; the simulated one runs in this process and opens no port."""
     if settings.feed == "simulated":
         return BybitFeed(

@@ -1,4 +1,4 @@
-"""Bybit's public REST API as a `Feed`: one long-lived client, every request through the limiter and the retries."""
+"""Bybit's public REST API as a `CandleFeed`: one long-lived client, every request through the limiter and the retries."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class BybitFeed:
-    """Market data over HTTP; implements `engine.ports.Feed`.
+    """Market data over HTTP; implements `engine.ports.CandleFeed`.
 
     Parameters
     ----------

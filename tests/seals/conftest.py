@@ -18,7 +18,7 @@ import server.assembly
 from engine.core.candles import Candles
 from engine.core.series import Series
 from engine.core.times import parse_time_ms
-from engine.ports import CandlePage, Feed
+from engine.ports import CandleFeed, CandlePage
 from server.mcp_app import create_server
 from server.settings import Settings
 
@@ -33,7 +33,7 @@ STUDY = "the sealed one"
 class PlantedFeed:
     """A real feed of the simulated exchange whose figures after the start of the seal lie around one planted number."""
 
-    def __init__(self, feed: Feed, planted: float) -> None:
+    def __init__(self, feed: CandleFeed, planted: float) -> None:
         self._feed = feed
         self._planted = planted
         self.name = feed.name
