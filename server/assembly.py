@@ -37,6 +37,7 @@ from tools.lab import Lab
 
 if TYPE_CHECKING:
     from server.settings import Settings
+    from server.toolbox import ServeLab
 
 SIMULATED_URL = "http://simulated.exchange"
 # Beside the database, so that an older copy of it cannot forget a seal or an opening.
@@ -47,8 +48,11 @@ THREAD_SWITCH_S = 0.0005
 JOB_PATIENCE_S = 3_600.0
 
 
-async def open_lab(settings: Settings) -> Lab:
-    """Open everything; what was opened is closed again when a later part fails."""
+async def open_lab(settings: Settings, serve: ServeLab) -> Lab:
+    """Open everything; what was opened is closed again when a later part fails.
+
+    `serve` makes a server over the lab when a pipeline of this lab needs the tools.
+    """
     settings.home.mkdir(parents=True, exist_ok=True)
     sys.setswitchinterval(THREAD_SWITCH_S)
     clock = SystemClock()
@@ -80,7 +84,7 @@ async def open_lab(settings: Settings) -> Lab:
         verdicts, examinations = Verdicts(store, backtests, holdouts), Examinations(store, backtests)
         router = build_router(settings.agents(), store, clock)
         opened.push_async_callback(router.close)
-        toolbox = ServerToolbox(settings)
+        toolbox = ServerToolbox(serve)
         pipelines = PipelineRunner(router, store, clock, toolbox)
         bodies = {
             JOB_KIND: pipelines,

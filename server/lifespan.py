@@ -12,14 +12,16 @@ from engine.errors import StorageFailed
 
 if TYPE_CHECKING:
     from server.settings import Settings
+    from server.toolbox import ServeLab
     from tools.lab import Lab
 
 
 class LabKeeper:
     """Holds the one lab of a server; answering `tools/list` needs none, so none is opened for it."""
 
-    def __init__(self, settings: Settings, lab: Lab | None = None) -> None:
+    def __init__(self, settings: Settings, serve: ServeLab, lab: Lab | None = None) -> None:
         self.settings = settings
+        self._serve = serve
         self._lab = lab
         # Whoever opened a lab closes it.
         self._is_ours = lab is None
@@ -42,7 +44,7 @@ class LabKeeper:
                 # The database and numeric libraries take seconds to import; other calls go on meanwhile.
                 assembly = await asyncio.to_thread(importlib.import_module, "server.assembly")
                 try:
-                    self._lab = cast("Lab", await assembly.open_lab(self.settings))
+                    self._lab = cast("Lab", await assembly.open_lab(self.settings, self._serve))
                 except OSError as error:  # the folder is a file, is read-only, the disk is gone
                     raise StorageFailed(
                         f"the folder of this server cannot be used: {error.strerror or type(error).__name__}",

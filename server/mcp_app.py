@@ -273,7 +273,7 @@ def create_server(
     With `lab` the tools work in that one, which stays open when the server ends.
     """
     selection = Selection(settings.toolsets, settings.tools, settings.exclude_tools, settings.read_only)
-    keeper = LabKeeper(settings, lab)
+    keeper = LabKeeper(settings, serve_lab(settings), lab)
     tools = select(selection)
     task_tools = [*(tool.name for tool in tools if tool.task), *more_task_tools]
     server = build_server(
@@ -289,3 +289,8 @@ def create_server(
     add_resources(server, keeper)
     add_completions(server, keeper)
     return server
+
+
+def serve_lab(settings: Settings) -> Callable[[Lab], LabServer]:
+    """Return what makes a server over a lab that is open already: a pipeline's way to the tools, unshortened."""
+    return lambda lab: create_server(settings, most_characters=None, lab=lab)

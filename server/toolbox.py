@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,11 @@ from engine.errors import LabError
 
 if TYPE_CHECKING:
     from mcp.client import Client
+    from mcp.server import MCPServer
 
-    from server.settings import Settings
     from tools.lab import Lab
+
+    ServeLab = Callable[[Lab], MCPServer[Any]]
 
 
 class ServerToolbox:
@@ -22,12 +24,12 @@ class ServerToolbox:
 
     Parameters
     ----------
-    settings : Settings
-        Which tools are offered: a pipeline gets no other ones than a client.
+    serve : callable
+        Returns the server over a lab; it says which tools are offered: a pipeline gets no other ones than a client.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, serve: ServeLab) -> None:
+        self._serve = serve
         self._lab: asyncio.Future[Lab] = asyncio.get_running_loop().create_future()
 
     def bind(self, lab: Lab) -> None:
@@ -40,10 +42,7 @@ class ServerToolbox:
         # The SDK is imported already wherever a server runs; the assembly must not import it for those who only open a lab.
         from mcp.client import Client
 
-        from server.mcp_app import create_server
-
-        lab = await asyncio.shield(self._lab)
-        server = create_server(self._settings, most_characters=None, lab=lab)
+        server = self._serve(await asyncio.shield(self._lab))
         refused: LabError | None = None
         async with Client(server) as client:
             listed = await client.list_tools()

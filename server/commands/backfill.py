@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from engine.backfill import BackfillProgress, BackfillReport
     from engine.core.series import Category
     from server.commands.connection import OnProgress
+    from server.lab_server import LabServer
     from server.settings import Settings
+    from tools.lab import Lab
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,13 @@ async def run_backfill(settings: Settings, order: BackfillOrder) -> BackfillRepo
     configure_logging(settings.log_level)
     interval = parse_interval(order.interval)
     symbol = clean_symbol(order.symbol)
-    lab = await open_lab(settings)
+
+    def serve(lab: Lab) -> LabServer:
+        from server.mcp_app import serve_lab  # the SDK is only for a pipeline that goes on here
+
+        return serve_lab(settings)(lab)
+
+    lab = await open_lab(settings, serve)
     try:
         now_ms = await lab.feed.server_time_ms()
         start_ms, end_ms = range_ms(order.start, order.end, order.days, now_ms, interval)

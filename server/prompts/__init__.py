@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, Prompt
 from pydantic import Field
 
 if TYPE_CHECKING:
-    from server.lab_server import LabServer
+    from mcp.server import MCPServer
 
 FOLDER = Path(__file__).parent
 
@@ -65,7 +65,7 @@ def check_prompt_call(prompts: Sequence[Prompt], name: str, arguments: Mapping[s
         )
 
 
-def add_prompts(server: LabServer) -> None:
+def add_prompts(server: MCPServer[Any]) -> None:
     """Offer the prompts."""
     for function in (test_an_idea, search_for_parameters, judge_a_result):
         server.prompt(title=function.__name__.replace("_", " ").capitalize())(function)

@@ -21,7 +21,7 @@ from agents.settings import AgentSettings, LocalServer
 from engine.core.run_settings import RunSettings
 from engine.core.times import parse_time_ms
 from server.assembly import close_lab, open_lab
-from server.mcp_app import create_server
+from server.mcp_app import create_server, serve_lab
 from server.settings import Settings
 from tools.analysis import explain_metric
 from tools.catalog import all_tools
@@ -250,7 +250,8 @@ async def silent(done: float, total: float | None = None, message: str | None = 
 async def test_an_agents_answer_stands_beside_the_brief_and_quotes_only_it(tmp_path: Path) -> None:
     # Loading the library must not cost a question its deadline.
     await llm.ready()
-    lab = await open_lab(Settings.model_validate({"home": tmp_path, "feed": "simulated"}))
+    settings = Settings.model_validate({"home": tmp_path, "feed": "simulated"})
+    lab = await open_lab(settings, serve_lab(settings))
     try:
         with serve(ScriptedModel()) as served:
             local = LocalServer(name="attic", base_url=served.base_url("attic") + "/v1", model="tiny")

@@ -13,6 +13,7 @@ from engine.core.run_settings import RunSettings
 from engine.core.times import parse_range_ms
 from engine.searches.searches import SearchOrder
 from server.assembly import close_lab, open_lab
+from server.mcp_app import serve_lab
 from server.settings import Settings
 from tools.lab import Lab
 
@@ -23,7 +24,8 @@ OpenLab = Callable[..., AbstractAsyncContextManager[Lab]]
 def opened(tmp_path: Path) -> OpenLab:
     @asynccontextmanager
     async def open_one(name: str = "home", **settings: Any) -> AsyncIterator[Lab]:
-        lab = await open_lab(Settings(home=tmp_path / name, feed="simulated", _env_file=None, **settings))
+        given = Settings(home=tmp_path / name, feed="simulated", _env_file=None, **settings)
+        lab = await open_lab(given, serve_lab(given))
         try:
             yield lab
         finally:
