@@ -32,6 +32,13 @@ STRATEGY: dict[str, Any] = {"strategy": "ema_cross", "params": {"fast": 20, "slo
 # `-P`: the server must not take packages from the folder it is started in.
 SERVE = ("-P", "-m", "server", "serve")
 TRADES_A_PAGE = 100
+# Three hundred strategies that toss a coin at every bar: whatever the best of them shows is luck.
+COINS: dict[str, Any] = {
+    **REQUEST,
+    "strategy": "random_entry",
+    "grid": {"seed": {"from": 1, "to": 300, "step": 1}},
+    "interval": "60",
+}
 # Sums of a few hundred float64 amounts around 1e4 in another order: far below this, and far below a cent.
 MONEY_TOLERANCE = 1e-6
 
@@ -51,7 +58,7 @@ class StepFailed(Exception):
 @json_option
 @telling_errors()
 def demo(keep: bool, as_json: bool) -> None:
-    """Run exchange, backfill, strategy and backtest through an MCP client that talks to `bst serve` over stdio.
+    """Run exchange, backfill, backtest, search and verdict through an MCP client that talks to `bst serve` over stdio.
 
     Needs no network and no key. The candles are simulated, so the figures say nothing about any market.
     """
@@ -142,7 +149,7 @@ async def run_steps(client: Client, say: Say) -> dict[str, Any]:
     symbols = [row["symbol"] for row in found["items"]]
     say("search_instruments", f"{found['total']} of BTC, among them {', '.join(symbols[:4])}")
 
-    fetched = await fetch_candles(client)
+    fetched = (await finished(client, "start_backfill", REQUEST))["items"][0]
     say(
         "start_backfill",
         f"{fetched['upserts']:,} candles in {fetched['pages']} pages, {fetched['elapsed_sec']:.1f} s, {fetched['gaps']} gaps",
@@ -159,6 +166,7 @@ async def run_steps(client: Client, say: Say) -> dict[str, Any]:
     recomputed = math.fsum(trade["pnl"] for trade in trades)
     say("get_trades", f"{len(trades)} trades add up to {figure(recomputed)}; reported {figure(metrics['net_profit'])}")
     card = await step(client, "get_run", {"run_id": result["run_id"], "equity_points": 60})
+    judged = await judge_luck(client, say)
     return {
         "source": result["data"]["source"],
         "backfill": fetched,
@@ -167,6 +175,7 @@ async def run_steps(client: Client, say: Say) -> dict[str, Any]:
         "net_profit_from_trades": recomputed,
         "checks": checks,
         "agrees": all(checks.values()),
+        "luck": judged,
     }
 
 
@@ -180,15 +189,39 @@ async def step(client: Client, tool: str, arguments: dict[str, Any]) -> dict[str
     return answer.document
 
 
-async def fetch_candles(client: Client) -> dict[str, Any]:
-    """Start the backfill, wait for the job and return its report."""
+async def finished(client: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Start a job, wait for it and return its result."""
     from server.commands.connection import await_job
 
-    job = await step(client, "start_backfill", REQUEST)
+    job = await step(client, tool, arguments)
     answer = await await_job(client, job["job_id"])
     if answer.is_error:
         raise StepFailed("wait_for_job", answer.document)
-    return answer.document["items"][0]
+    return answer.document
+
+
+async def judge_luck(client: Client, say: Say) -> dict[str, Any]:
+    """Let a search find the luckiest coin, and ask for the verdict on it."""
+    search = await finished(client, "start_grid_search", COINS)
+    best = search["items"][0]
+    metrics = best["metrics"]
+    say(
+        "start_grid_search",
+        f"the luckiest of {search['total']} coins: Sharpe {metrics['sharpe']:.2f}, return "
+        f"{100 * metrics['total_return']:+.1f} %, {100 * metrics['win_rate']:.0f} % won",
+    )
+    verdict = await step(client, "get_verdict", {"run_id": best["run_id"]})
+    say(
+        "get_verdict",
+        f"{verdict['verdict']}: luck alone takes the best of {verdict['trials']} trials to {verdict['expected_max_sharpe']:.2f}",
+    )
+    return {
+        "best": best,
+        "verdict": verdict["verdict"],
+        "trials": verdict["trials"],
+        "expected_max_sharpe": verdict["expected_max_sharpe"],
+        "failed": [check["name"] for check in verdict["checks"] if check["passed"] is False],
+    }
 
 
 async def all_trades(client: Client, run_id: str) -> list[dict[str, Any]]:
@@ -241,6 +274,8 @@ def show_outcome(console: Console, document: dict[str, Any]) -> None:
     mark = "[green]✓[/green]" if document["agrees"] else "[red]✗[/red]"
     names = [name if held else f"{name.upper()} DISAGREES" for name, held in document["checks"].items()]
     console.print(f"{mark} Recomputed from the {document['run']['metrics']['trades']} trades: {'; '.join(names)}")
+    luck = document["luck"]
+    console.print(f"[green]✓[/green] The luckiest coin is {luck['verdict']}: it fails {', '.join(luck['failed'])}")
     console.print(f"[dim]{document['elapsed_sec']:.1f} s in all[/dim]\n")
     entry = server_entry("claude-desktop", server_command())
     console.print(

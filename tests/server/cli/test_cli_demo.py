@@ -42,6 +42,11 @@ def test_the_demo_runs_over_stdio_and_its_figures_agree(run_process) -> None:
     assert document["run"]["data"]["bars"] == 91 * 96
     assert document["agrees"]
     assert all(document["checks"].values())
+    luck = document["luck"]
+    assert luck["trials"] == 301, "the backtest is a trial too"
+    assert luck["best"]["metrics"]["sharpe"] > 3
+    assert luck["verdict"] in {"fragile", "rejected"}
+    assert {"no_skill", "deflated_sharpe"} <= set(luck["failed"])
     assert math.isclose(document["net_profit_from_trades"], document["run"]["metrics"]["net_profit"], abs_tol=1e-6)
 
 
