@@ -92,12 +92,11 @@ def to_sdk_tool(tool: ToolDef) -> Tool:
     )
     metadata = sdk_tool.fn_metadata
     base = metadata.arg_model
-    strict = type(
-        base.__name__,
-        (base,),
-        {"model_config": ConfigDict(arbitrary_types_allowed=True, extra="forbid"), "__module__": base.__module__},
-    )
-    full = strip_titles(strict.model_json_schema(by_alias=True))
+    # Built at the first call: a server has some fifty tools, a conversation calls a few.
+    config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", defer_build=True)
+    strict = type(base.__name__, (base,), {"model_config": config, "__module__": base.__module__})
+    # What forbidding more adds to the schema; generating it once more would cost a tenth of a server's start.
+    full = {"additionalProperties": False} | strip_titles(sdk_tool.parameters)
     sdk_tool.parameters = lean(full)
     sdk_tool.fn_metadata = StrictMetadata(
         arg_model=strict,
