@@ -29,7 +29,7 @@ Lines = Annotated[list[Line], Field(max_length=10)]
 class Answer(BaseModel):
     """An answer in a fixed form."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Experiment(Answer):

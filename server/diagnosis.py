@@ -167,7 +167,7 @@ async def check_exchange(feed: Feed, clock: Clock) -> Finding:
 def check_compiler() -> Finding:
     """Compile a function and look where compiled kernels are kept."""
     try:
-        from numba import njit
+        from engine.core.compilation import njit
 
         @njit
         def double(value: int) -> int:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from engine.errors import StorageFailed
+from server.collector import undisturbed_start
 
 if TYPE_CHECKING:
     from server.settings import Settings
@@ -41,16 +42,20 @@ class LabKeeper:
         """Return the lab, opened once."""
         async with self._opening:
             if self._lab is None:
-                # The database and numeric libraries take seconds to import; other calls go on meanwhile.
-                assembly = await asyncio.to_thread(importlib.import_module, "server.assembly")
-                try:
-                    self._lab = cast("Lab", await assembly.open_lab(self.settings, self._serve))
-                except OSError as error:  # the folder is a file, is read-only, the disk is gone
-                    raise StorageFailed(
-                        f"the folder of this server cannot be used: {error.strerror or type(error).__name__}",
-                        fix="set BST_HOME to a folder that can be written to; `bst doctor` says more",
-                    ) from error
+                with undisturbed_start():
+                    self._lab = await self._open()
             return self._lab
+
+    async def _open(self) -> Lab:
+        # The database and numeric libraries take seconds to import; other calls go on meanwhile.
+        assembly = await asyncio.to_thread(importlib.import_module, "server.assembly")
+        try:
+            return cast("Lab", await assembly.open_lab(self.settings, self._serve))
+        except OSError as error:  # the folder is a file, is read-only, the disk is gone
+            raise StorageFailed(
+                f"the folder of this server cannot be used: {error.strerror or type(error).__name__}",
+                fix="set BST_HOME to a folder that can be written to; `bst doctor` says more",
+            ) from error
 
     async def close(self) -> None:
         """Close the lab if it was opened; running jobs are marked interrupted and can be resumed."""

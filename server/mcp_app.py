@@ -6,7 +6,7 @@ import copy
 import functools
 import json
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -92,12 +92,11 @@ def to_sdk_tool(tool: ToolDef) -> Tool:
     )
     metadata = sdk_tool.fn_metadata
     base = metadata.arg_model
-    strict = type(
-        base.__name__,
-        (base,),
-        {"model_config": ConfigDict(arbitrary_types_allowed=True, extra="forbid"), "__module__": base.__module__},
-    )
-    full = strip_titles(strict.model_json_schema(by_alias=True))
+    # Built at the first call: a server has some fifty tools, a conversation calls a few.
+    config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", defer_build=True)
+    strict = type(base.__name__, (base,), {"model_config": config, "__module__": base.__module__})
+    # What forbidding more adds to the schema; generating it once more would cost a tenth of a server's start.
+    full = {"additionalProperties": False} | strip_titles(sdk_tool.parameters)
     sdk_tool.parameters = lean(full)
     sdk_tool.fn_metadata = StrictMetadata(
         arg_model=strict,
@@ -267,14 +266,19 @@ def create_server(
     more_task_tools: Sequence[str] = (),
     more_tasks: Sequence[TaskSource] = (),
     lab: Lab | None = None,
+    only: Collection[str] = (),
 ) -> LabServer:
     """Return the server these settings describe; nothing heavy is imported and nothing is opened yet.
 
-    With `lab` the tools work in that one, which stays open when the server ends.
+    With `lab` the tools work in that one, which stays open when the server ends. A caller who knows which tools it will
+    call names them as `only`: the others are not mounted, which is most of the work. Where the settings withhold one of
+    them, all others are there to be named in the refusal.
     """
     selection = Selection(settings.toolsets, settings.tools, settings.exclude_tools, settings.read_only)
     keeper = LabKeeper(settings, serve_lab(settings), lab)
     tools = select(selection)
+    if only and {tool.name for tool in tools}.issuperset(only):
+        tools = [tool for tool in tools if tool.name in only]
     task_tools = [*(tool.name for tool in tools if tool.task), *more_task_tools]
     server = build_server(
         tools,

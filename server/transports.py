@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TextIO
 
 from engine.errors import BadRequest
+from server.collector import undisturbed_start
 
 # The SDK takes most of a second to import and stdout must be guarded before that, so it is imported in the functions.
 if TYPE_CHECKING:
@@ -53,20 +52,6 @@ def _tell_windows() -> None:
         from mcp.os.win32.utilities import rebind_std_handle_to_fd  # exists on Windows only
 
         rebind_std_handle_to_fd(1)
-
-
-@contextmanager
-def undisturbed_start() -> Generator[None]:
-    """Hold the garbage collector off while modules are imported, then exempt what was built from later rounds.
-
-    Imports allocate a great deal and free almost nothing; collecting meanwhile costs a tenth of the start.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def serve_stdio(settings: Settings, *, warm_up: bool = True) -> None:

@@ -17,13 +17,13 @@ Form = TypeVar("Form", bound=BaseModel)
 class Given(BaseModel):
     """What a pipeline is asked with."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Found(BaseModel):
     """What a step done with tools found."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True)

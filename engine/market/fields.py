@@ -44,7 +44,10 @@ Level = tuple[Number, Number]
 class WireModel(BaseModel):
     """Something Bybit sends: camelCase names; fields we do not know are ignored, for the exchange adds some."""
 
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=False, validate_by_alias=True, frozen=True)
+    # A command needs none or few of these; each is built when it is first met.
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=False, validate_by_alias=True, frozen=True, defer_build=True
+    )
 
 
 def validate(adapter: TypeAdapter[Parsed], payload: Any, what: str) -> Parsed:

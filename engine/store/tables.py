@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from pydantic import ConfigDict
 from sqlalchemy import BigInteger, Float, Index, Integer, LargeBinary, MetaData, String, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
@@ -25,6 +26,8 @@ _NAMES = {
 class Row(SQLModel):
     """A row of any table of this database."""
 
+    # Rows are not validated, so most validators would be built at every start for nobody.
+    model_config = ConfigDict(defer_build=True)
     metadata: ClassVar[MetaData] = MetaData(naming_convention=_NAMES)
 
 

@@ -76,7 +76,7 @@ async def call_tool(settings: Settings, tool: str, arguments: dict[str, Any], sh
     from server.commands.connection import in_process_client
 
     await library_ready(settings)
-    async with in_process_client(settings) as client:
+    async with in_process_client(settings, (tool,)) as client:
         return await ask_tool(client, tool, arguments, shown.hear)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from server.settings import Settings
 
 CURVE_POINTS = 60
+TOOLS = ("run_backtest", "get_run", "get_strategy", "start_backfill")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +125,11 @@ def backtest(feed: str | None, home: Path | None, as_json: bool, **given: Any) -
 
 async def run_order(settings: Settings, order: BacktestOrder) -> tuple[Answer, list[float]]:
     """Run the backtest through the tools and return its answer and a thinned equity curve."""
-    from server.commands.connection import ask, in_process_client
+    from server.commands.connection import JOB_TOOLS, ask, in_process_client
     from server.commands.progress import progress_bar
 
     request = request_of(order)
-    async with in_process_client(settings) as client:
+    async with in_process_client(settings, (*TOOLS, *JOB_TOOLS)) as client:
         with progress_bar(f"{order.symbol} {order.interval}") as on_progress:
             if order.stop_loss is not None or order.take_profit is not None:
                 found = await ask(client, "get_strategy", {"name": order.strategy})

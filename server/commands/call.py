@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from server.collector import undisturbed_start
 from server.commands.options import feed_option, home_option, settings_from
 from server.commands.output import EXIT_ERROR, print_json, telling_errors
 from server.interruption import run_until_stopped
@@ -35,9 +36,11 @@ def call(tool: str, arguments: str, feed: str | None, home: Path | None, detach:
     The exit code is 0 for a result, 1 for an error object and 2 for wrong usage. A tool that starts a job is
     waited for, and the job's result is printed. Nothing is shortened: the cap on answers is for models.
     """
-    check_tool_name(tool)
-    given = parse_arguments(arguments)
-    answer = run_until_stopped(run_tool(settings_from(feed=feed, home=home), tool, given, detach=detach))
+    with undisturbed_start():
+        check_tool_name(tool)
+        given = parse_arguments(arguments)
+        settings = settings_from(feed=feed, home=home)
+    answer = run_until_stopped(run_tool(settings, tool, given, detach=detach))
     print_json(answer.document)
     if answer.is_error:
         raise click.exceptions.Exit(EXIT_ERROR)
@@ -45,11 +48,12 @@ def call(tool: str, arguments: str, feed: str | None, home: Path | None, detach:
 
 async def run_tool(settings: Settings, tool: str, arguments: dict[str, Any], *, detach: bool) -> Answer:
     """Call the tool and, when it only started a job, stay until that job has ended."""
-    from server.commands.connection import JOB_ENDED, ask, await_job, in_process_client, started_job
+    from server.commands.connection import JOB_ENDED, JOB_TOOLS, ask, await_job, in_process_client, started_job
     from server.commands.progress import progress_bar
 
+    only = (tool, *JOB_TOOLS) if starts_jobs(tool) else (tool,)
     with progress_bar(tool) as on_progress:
-        async with in_process_client(settings) as client:
+        async with in_process_client(settings, only) as client:
             answer = await ask(client, tool, arguments, on_progress)
             job_id = started_job(answer) if starts_jobs(tool) else None
             if job_id is not None and not detach:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from server.collector import undisturbed_start
 
 if TYPE_CHECKING:
     from mcp.client import Client
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 JOB_ENDED = frozenset({"done", "failed", "cancelled", "interrupted"})
 WAIT_SECONDS = 20
+# What `await_job` calls.
+JOB_TOOLS = ("wait_for_job", "get_job_result")
 
 
 class OnProgress(Protocol):
@@ -34,25 +38,30 @@ class Answer:
 
 
 @asynccontextmanager
-async def in_process_client(settings: Settings) -> AsyncGenerator[Client]:
-    """Connect an MCP client to a server with these settings that runs in this process."""
-    from mcp.client import Client
+async def in_process_client(settings: Settings, only: Collection[str]) -> AsyncGenerator[Client]:
+    """Connect an MCP client, which will call `only` these tools, to a server with these settings in this process."""
+    with undisturbed_start():
+        from mcp.client import Client
 
-    from server.logs import configure_logging
-    from server.mcp_app import create_server
+        from server.logs import configure_logging
+        from server.mcp_app import create_server
 
-    configure_logging(settings.log_level)
-    # People and scripts read this, not a model: pages come as long as they were asked for.
-    async with Client(create_server(settings, most_characters=None)) as client:
+        configure_logging(settings.log_level)
+        # People and scripts read this, not a model: pages come as long as they were asked for.
+        server = create_server(settings, most_characters=None, only=only)
+    async with Client(server) as client:
         yield client
 
 
 async def ask(client: Client, tool: str, arguments: dict[str, Any], on_progress: OnProgress | None = None) -> Answer:
     """Call a tool and return its answer; protocol failures look like any other error."""
     from mcp.shared.exceptions import MCPError
+    from mcp.types import CallToolRequest, CallToolRequestParams, CallToolResult
 
+    request = CallToolRequest(params=CallToolRequestParams(name=tool, arguments=arguments))
     try:
-        result = await client.call_tool(tool, arguments, progress_callback=on_progress)
+        # `client.call_tool` would list the tools first and check our own answer against our own schema.
+        result = await client.session.send_request(request, CallToolResult, progress_callback=on_progress)
     except MCPError as error:
         refused = {"code": "protocol", "message": str(error), "fix": "`bst tools` lists what this server offers"}
         return Answer({**refused, "retryable": False, "retry_after_s": None}, is_error=True)

@@ -99,7 +99,7 @@ async def _run(settings: Settings, request: dict[str, Any], *, as_json: bool) ->
             last = message
             click.echo(f"   {message}", err=True)
 
-    async with in_process_client(settings) as client:
+    async with in_process_client(settings, ("run_pipeline",)) as client:
         while True:
             answer = await ask(client, "run_pipeline", request, hear)
             if answer.is_error or answer.document["status"] != "running":

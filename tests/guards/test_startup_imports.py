@@ -70,3 +70,44 @@ def test_no_heavy_module_is_loaded_when_the_tool_list_has_been_answered(tmp_path
         report = loaded_after_tool_list(mode, tmp_path)
         assert report["tools"]
         assert not set(HEAVY) & set(report["loaded"])  # pyright: ignore[reportArgumentType]
+
+
+# What `bst call` does with a tool that needs the whole lab; the second process finds a database in place.
+CALL = """
+import json, os, sys
+from server.cli import main
+try:
+    main(["call", "list_runs"])
+except SystemExit as ended:
+    assert not ended.code, ended.code
+sys.stderr.write(json.dumps([name for name, module in sys.modules.items() if module is not None]))
+"""
+NEVER_FOR_A_CALL = {
+    "scipy",
+    "cffi",
+    "jsonschema",
+    "pandas",
+    "pyarrow",
+    "alembic",
+    "rich",
+    "matplotlib",
+    "litellm",
+    "optuna",
+}
+
+
+def test_a_call_from_the_command_line_loads_nothing_it_does_not_use(tmp_path: Path):
+    loaded: list[str] = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", CALL],
+            capture_output=True,
+            encoding="utf-8",
+            env={**os.environ, "BST_HOME": str(tmp_path), "BST_FEED": "simulated", "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            timeout=300,
+            check=True,
+        )
+        loaded = json.loads(done.stderr)
+    assert "engine.backtests" in loaded
+    assert not NEVER_FOR_A_CALL & set(loaded)

@@ -257,3 +257,24 @@ async def test_the_tool_list_says_how_long_it_may_be_kept_and_has_all_hints(sett
         hints = each.annotations.model_dump(exclude={"title"})
         assert None not in hints.values()
         assert each.input_schema["additionalProperties"] is False
+
+
+async def test_a_caller_who_names_its_tools_is_answered_as_by_a_server_with_all_of_them(settings: Settings):
+    answers = []
+    for only in ((), ("list_strategies",)):
+        async with Client(create_server(settings, only=only)) as client:
+            offered = {tool.name for tool in (await client.list_tools()).tools}
+            answers.append((await client.call_tool("list_strategies", {"limit": 3})).structured_content)
+    assert offered == {"list_strategies"}
+    assert answers[0] == answers[1]
+
+
+async def test_a_tool_that_the_settings_withhold_stays_withheld_from_a_caller_who_names_it(settings: Settings):
+    withholding = settings.model_copy(update={"exclude_tools": ("get_candles",)})
+    refusals = []
+    for only in ((), ("get_candles",)):
+        async with Client(create_server(withholding, only=only)) as client:
+            refusals.append((await client.call_tool("get_candles", {})).structured_content)
+    assert refusals[0] == refusals[1]
+    assert refusals[0] is not None
+    assert refusals[0]["code"] == "not_found"

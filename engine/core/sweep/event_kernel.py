@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from engine.core.candles import FloatColumn
+from engine.core.compilation import njit
 from engine.core.kernel import EQUITY_FRACTION, QUANTITY, QUOTE
 from engine.core.sweep.blocks import PriceBlocks
 from engine.core.sweep.masks import Words
