@@ -27,6 +27,7 @@ from engine.backtests.presentation import (
     withheld_card,
 )
 from engine.backtests.reopening import ReopenedRun, reopen
+from engine.backtests.stopping import run_off_loop
 from engine.candle_files import read_text_file
 from engine.core.candles import Candles
 from engine.core.causality import CausalityReport, prove_causality
@@ -151,7 +152,11 @@ class Backtests:
             range_ms = (start_ms, withheld.last_open_ms(interval))
             parts = await self._parts(compiled, series, range_ms, settings, report)
         sharing = Sharing(weights, max_positions)
-        outcome = await asyncio.to_thread(compute_portfolio, compiled, named.origin, parts, range_ms, settings, sharing)
+        outcome = await run_off_loop(
+            lambda should_stop: compute_portfolio(
+                compiled, named.origin, parts, range_ms, settings, sharing, should_stop=should_stop
+            )
+        )
         evaluated = _Evaluated(outcome, outcome.candles, withheld)
         card = await self._stored(evaluated, compiled, series[0])
         together = replace(series[0], symbol=",".join(symbols))
@@ -494,8 +499,11 @@ class Backtests:
             parts.append(Part(series, loaded, leg["instrument"], inputs))
             unchanged &= candles.sha256() == leg["sha256"] and inputs.described == leg["inputs"]
         sharing = Sharing(shared["weights"], shared["max_positions"])
-        outcome = await asyncio.to_thread(
-            compute_portfolio, compiled, manifest["strategy"]["origin"], parts, range_ms, settings, sharing
+        origin = manifest["strategy"]["origin"]
+        outcome = await run_off_loop(
+            lambda should_stop: compute_portfolio(
+                compiled, origin, parts, range_ms, settings, sharing, should_stop=should_stop
+            )
         )
         return outcome, outcome.candles, unchanged
 
