@@ -6,46 +6,49 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from engine.backtests.blocks import Block, tables_of
-from engine.backtests.computation import ENGINE_VERSION, Outcome, canonical_json, compute, instrument_rules
+from engine.backtests.causality import prove_run
+from engine.backtests.computation import Outcome, canonical_json, compute, instrument_rules
 from engine.backtests.evaluation import evaluation_of, evaluation_slice
+from engine.backtests.expression_values import values_card, values_of
 from engine.backtests.pictures import ChartKind, draw
 from engine.backtests.portfolios import Part, Sharing, check_shareable, compute_portfolio
 from engine.backtests.presentation import (
-    condition_summary,
     csv_text,
-    number_summary,
-    plain_value,
     run_card,
+    run_line,
     study_card,
     symbols_of,
+    thinned_equity,
     trade_rows,
     withheld_card,
 )
+from engine.backtests.recomputation import Recomputed, compare_with_stored, recompute, recompute_unchanged
 from engine.backtests.reopening import ReopenedRun, reopen
+from engine.backtests.stopping import run_off_loop
 from engine.candle_files import read_text_file
 from engine.core.candles import Candles
-from engine.core.causality import CausalityReport, prove_causality
-from engine.core.expressions import Evaluator, tree_of
-from engine.core.expressions.warmup import series_used, warmup_bars
+from engine.core.causality import CausalityReport
+from engine.core.expressions import tree_of
+from engine.core.expressions.warmup import series_used
 from engine.core.holdout import Withheld
 from engine.core.markets import Instrument
 from engine.core.portfolio import Weighting
 from engine.core.run_settings import RunSettings
 from engine.core.series import Category, Series
-from engine.core.strategy import CompiledStrategy, compile_strategy, parse_strategy
+from engine.core.strategy import CompiledStrategy, compile_strategy
 from engine.core.timeframes import Interval, next_open
 from engine.core.times import iso_utc, parse_range_ms
 from engine.core.tradingview import Comparison, columns_of, compare_trades, parse_trade_list
 from engine.errors import BadRequest, DataMissing, NotFound
-from engine.history import History, LoadedCandles, Report
+from engine.history import History, Report
 from engine.instruments import Instruments
 from engine.ports import Clock, Feed
-from engine.run_inputs import RunInputSource, tiers_from_manifest
+from engine.run_inputs import RunInputSource
 from engine.store import RunRecord, Store
 from engine.strategies import Strategies
 from engine.studies import Studies
@@ -151,7 +154,11 @@ class Backtests:
             range_ms = (start_ms, withheld.last_open_ms(interval))
             parts = await self._parts(compiled, series, range_ms, settings, report)
         sharing = Sharing(weights, max_positions)
-        outcome = await asyncio.to_thread(compute_portfolio, compiled, named.origin, parts, range_ms, settings, sharing)
+        outcome = await run_off_loop(
+            lambda should_stop: compute_portfolio(
+                compiled, named.origin, parts, range_ms, settings, sharing, should_stop=should_stop
+            )
+        )
         evaluated = _Evaluated(outcome, outcome.candles, withheld)
         card = await self._stored(evaluated, compiled, series[0])
         together = replace(series[0], symbol=",".join(symbols))
@@ -284,16 +291,10 @@ class Backtests:
         record = await self.record(run_id)
         card = run_card(record) | {"settings": json.loads(record.manifest)["settings"]}
         if equity_points:
-            columns = await self._store.run_equity(run_id)
-            rows = np.unique(np.linspace(0, len(columns["ts"]) - 1, min(equity_points, len(columns["ts"]))).astype(int))
-            card["equity"] = {
-                "columns": ["time", "equity"],
-                "rows": [[iso_utc(int(columns["ts"][row])), float(columns["equity"][row])] for row in rows],
-                "days": len(columns["ts"]),
-            }
+            card["equity"] = thinned_equity(await self._store.run_equity(run_id), equity_points)
         if blocks:
-            outcome, _ = await self._unchanged(run_id)
-            card["blocks"] = await asyncio.to_thread(tables_of, outcome, blocks)
+            again = await self._unchanged(run_id)
+            card["blocks"] = await asyncio.to_thread(tables_of, again.outcome, blocks)
         return card
 
     async def list(
@@ -308,23 +309,7 @@ class Backtests:
             limit=limit,
             cursor=cursor,
         )
-        rows: list[dict[str, Any]] = []
-        for summary in page.items:
-            result = json.loads((await self._store.run(summary.id)).result)
-            rows.append(
-                {
-                    "run_id": summary.id,
-                    "created": iso_utc(summary.created_ms),
-                    "strategy": summary.strategy,
-                    "params": result["strategy"]["params"],
-                    "symbol": summary.symbol,
-                    "interval": summary.interval,
-                    "start": result["data"]["start"],
-                    "end": result["data"]["end"],
-                    **{name: result["metrics"][name] for name in ("trades", "total_return", "sharpe", "max_drawdown")},
-                    "source": summary.source,
-                }
-            )
+        rows = [run_line(await self._store.run(summary.id)) for summary in page.items]
         return rows, page.total, page.next_cursor, page.withheld
 
     async def trades(self, run_id: str, sort: str, limit: int, offset: int) -> tuple[list[dict[str, Any]], int, float]:
@@ -357,19 +342,20 @@ class Backtests:
 
     async def equity_curve(self, run_id: str) -> tuple[Any, Any]:
         """Return bar opens (int64 ms) and equity at their closes (float64) of a stored run."""
-        outcome, candles = await self._unchanged(run_id)
-        return candles.ts, outcome.simulation.equity
+        again = await self._unchanged(run_id)
+        return again.candles.ts, again.outcome.simulation.equity
 
     async def chart(self, run_id: str, kind: ChartKind, range_ms: tuple[int, int] | None) -> bytes:
         """Return a PNG of a stored run."""
-        outcome, candles = await self._unchanged(run_id)
-        return await asyncio.to_thread(draw, run_id, outcome, candles, kind, range_ms)
+        again = await self._unchanged(run_id)
+        return await asyncio.to_thread(draw, run_id, again.outcome, again.candles, kind, range_ms)
 
     async def compare_with_list(self, run_id: str, path: str, utc_offset_minutes: int) -> Comparison:
         """Compare a stored run with a list of trades exported by TradingView."""
         text = await asyncio.to_thread(read_text_file, path)
         theirs = parse_trade_list(text, utc_offset_minutes=utc_offset_minutes)
-        outcome, candles = await self._unchanged(run_id)
+        again = await self._unchanged(run_id)
+        outcome, candles = again.outcome, again.candles
         if outcome.shared is not None:
             raise BadRequest(
                 f"{run_id} trades several symbols, and a list of trades is of one",
@@ -381,132 +367,20 @@ class Backtests:
 
     async def prove_causality(self, run_id: str, cuts: int) -> CausalityReport:
         """Replay a stored run on cut and made-up futures: nothing before the cut may change."""
-        outcome, candles = await self._unchanged(run_id)
-        manifest = outcome.manifest
-        strategy, data = manifest["strategy"], manifest["data"]
-        compiled = compile_strategy(parse_strategy(strategy["document"]), strategy["params"])
-        alone = {data["symbol"]: candles}
-        if outcome.shared is not None:
-            alone = {symbol: leg.candles for symbol, leg in outcome.shared[1].items()}
-        reports: dict[str, CausalityReport] = {}
-        for symbol, own in alone.items():
-            series = Series(data["feed"], data["category"], symbol, "trade", data["interval"])
-            extras = await self._inputs.extras(series, own, compiled.series)
-            reports[symbol] = await asyncio.to_thread(
-                prove_causality, compiled, own, series.interval, cuts=-(-cuts // len(alone)), seed=0, extras=extras
-            )
-        return reports[data["symbol"]] if outcome.shared is None else _joined(reports)
+        return await prove_run(await self._unchanged(run_id), self._inputs, cuts)
 
     async def reopen(self, run_id: str) -> ReopenedRun:
         """Return a stored run ready to be examined."""
         return await reopen(await self.record(run_id), self._store, self._inputs)
 
-    async def _unchanged(self, run_id: str) -> tuple[Outcome, Candles]:
-        outcome, candles, unchanged = await self._again(await self.record(run_id))
-        if not unchanged:
-            raise DataMissing(
-                f"the data of {run_id} have changed or are gone, so it cannot be shown again",
-                fix="run the backtest again; get_run and get_trades still show the stored one",
-            )
-        return outcome, candles
+    async def _unchanged(self, run_id: str) -> Recomputed:
+        return await recompute_unchanged(await self.record(run_id), self._store, self._inputs)
 
     async def reproduce(self, run_id: str) -> dict[str, Any]:
         """Run a stored manifest again and compare bytes."""
         record = await self.record(run_id)
-        stored_trades = await self._store.run_trades(run_id)
-        stored = Outcome(
-            json.loads(record.manifest),
-            json.loads(record.result),
-            dict(stored_trades),
-            {},
-            cast("Any", None),
-            cast("Any", None),
-        )
-        again, _, unchanged = await self._again(record)
-        differences: list[str] = []
-        if not unchanged:
-            differences.append("the stored candles are not those of the run")
-        differences += [
-            f"metric {name}: was {stored.result['metrics'][name]!r}, is {value!r}"
-            for name, value in again.result["metrics"].items()
-            if stored.result["metrics"].get(name) != value
-        ]
-        if stored.sha256 != again.sha256 and not differences:
-            differences.append("trades or provenance differ")
-        return {
-            "run_id": run_id,
-            "identical": stored.sha256 == again.sha256,
-            "data_unchanged": unchanged,
-            "differences": differences[:20],
-            "stored_sha256": stored.sha256,
-            "recomputed_sha256": again.sha256,
-            "engine_then": stored.manifest["engine"],
-            "engine_now": ENGINE_VERSION,
-        }
-
-    async def _again(self, record: RunRecord) -> tuple[Outcome, Candles, bool]:
-        manifest = json.loads(record.manifest)
-        if "portfolio" in manifest:
-            return await self._shared_again(record.id, manifest)
-        data = manifest["data"]
-        series = Series(data["feed"], data["category"], data["symbol"], "trade", data["interval"])
-        start_ms, end_ms = data["start_ms"], data["end_ms"]
-        candles = await self._stored_candles(record.id, series, start_ms, end_ms)
-        compiled = compile_strategy(parse_strategy(manifest["strategy"]["document"]), manifest["strategy"]["params"])
-        loaded = LoadedCandles(candles, data["source"], tuple(tuple(gap) for gap in data["gaps"]), 0)
-        settings, described = RunSettings.model_validate(manifest["settings"]), manifest["inputs"]
-        inputs = await self._inputs.gather(
-            series,
-            candles,
-            settings,
-            minutes=described["minutes_sha256"] is not None,
-            stored_tiers=tiers_from_manifest(described.get("tiers")),
-            closing_settlement=described.get("closing_settlement", True),
-        )
-        inputs = replace(inputs, extras=await self._inputs.extras(series, candles, compiled.series))
-        outcome = await asyncio.to_thread(
-            compute,
-            compiled,
-            manifest["strategy"]["origin"],
-            loaded,
-            series,
-            (start_ms, end_ms),
-            settings,
-            manifest["instrument"],
-            inputs,
-        )
-        return outcome, candles, candles.sha256() == data["sha256"] and inputs.described == described
-
-    async def _shared_again(self, run_id: str, manifest: dict[str, Any]) -> tuple[Outcome, Candles, bool]:
-        data, shared = manifest["data"], manifest["portfolio"]
-        range_ms = (data["start_ms"], data["end_ms"])
-        settings = RunSettings.model_validate(manifest["settings"])
-        compiled = compile_strategy(parse_strategy(manifest["strategy"]["document"]), manifest["strategy"]["params"])
-        parts: list[Part] = []
-        unchanged = True
-        for leg in shared["legs"]:
-            series = Series(data["feed"], data["category"], leg["symbol"], "trade", data["interval"])
-            candles = await self._stored_candles(run_id, series, *range_ms)
-            tiers = tiers_from_manifest(leg["inputs"].get("tiers"))
-            inputs = await self._inputs.gather(series, candles, settings, stored_tiers=tiers)
-            inputs = replace(inputs, extras=await self._inputs.extras(series, candles, compiled.series))
-            loaded = LoadedCandles(candles, leg["source"], tuple(tuple(gap) for gap in leg["gaps"]), 0)
-            parts.append(Part(series, loaded, leg["instrument"], inputs))
-            unchanged &= candles.sha256() == leg["sha256"] and inputs.described == leg["inputs"]
-        sharing = Sharing(shared["weights"], shared["max_positions"])
-        outcome = await asyncio.to_thread(
-            compute_portfolio, compiled, manifest["strategy"]["origin"], parts, range_ms, settings, sharing
-        )
-        return outcome, outcome.candles, unchanged
-
-    async def _stored_candles(self, run_id: str, series: Series, start_ms: int, end_ms: int) -> Candles:
-        candles = await self._store.read_candles(series, start_ms, end_ms)
-        if len(candles) == 0:
-            raise DataMissing(
-                f"the candles of {run_id} are not stored any more",
-                fix=f"fetch {series} from {iso_utc(start_ms)} to {iso_utc(end_ms)} again with start_backfill",
-            )
-        return candles
+        trades = await self._store.run_trades(run_id)
+        return compare_with_stored(record, trades, await recompute(record, self._store, self._inputs))
 
     async def record(self, run_id: str) -> RunRecord:
         """Return a stored run; an unknown one is NotFound with the latest ones."""
@@ -538,41 +412,9 @@ class Backtests:
             raise DataMissing(f"there are no candles of {series} in that range", fix="choose a later range")
 
         extras = await self._inputs.extras(series, loaded.candles, series_used(tree))
-
-        def column() -> Any:
-            evaluator = Evaluator(loaded.candles, interval, extras=extras)
-            evaluator.expect([tree])
-            return evaluator.conditions(tree) if tree.boolean else evaluator.numbers(tree)
-
-        values = await asyncio.to_thread(column)
-        times = loaded.candles.ts[-limit:].tolist()
-        shown = [plain_value(value) for value in values[-limit:].tolist()]
-        return {
-            "expression": tree.text,
-            "type": "condition" if tree.boolean else "number",
-            "symbol": symbol,
-            "interval": interval,
-            "warmup_bars": warmup_bars(tree, interval),
-            "bars": len(values),
-            "columns": ["time", "value"],
-            "rows": [[iso_utc(at), value] for at, value in zip(times, shown, strict=True)],
-            "summary": condition_summary(values) if tree.boolean else number_summary(values),
-            "source": loaded.source,
-            "withheld": withheld_card(loaded.withheld),
-        }
-
-
-def _joined(reports: Mapping[str, CausalityReport]) -> CausalityReport:
-    """Return the proofs of several symbols as one; a leak names its symbol."""
-    return CausalityReport(
-        cuts=tuple(cut for report in reports.values() for cut in report.cuts),
-        comparisons=sum(report.comparisons for report in reports.values()),
-        compared_trades=sum(report.compared_trades for report in reports.values()),
-        leaks=tuple(
-            replace(leak, what=f"{symbol} {leak.what}") for symbol, report in reports.items() for leak in report.leaks
-        ),
-        lag=None,
-    )
+        values = await asyncio.to_thread(values_of, tree, loaded.candles, interval, extras)
+        told = values_card(tree, series, loaded.candles, values, limit)
+        return told | {"source": loaded.source, "withheld": withheld_card(loaded.withheld)}
 
 
 def check_leverage(settings: RunSettings, instrument: Instrument | None) -> None:

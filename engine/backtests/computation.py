@@ -57,11 +57,16 @@ class Outcome:
     @property
     def sha256(self) -> str:
         """Return the hash of result and trades, the bytes that must come out again."""
-        digest = hashlib.sha256(canonical_json(self.result).encode())
-        for name, column in sorted(self.trades.items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(column).tobytes())
-        return digest.hexdigest()
+        return outcome_sha256(self.result, self.trades)
+
+
+def outcome_sha256(result: Mapping[str, Any], trades: Mapping[str, Any]) -> str:
+    """Return the hash of a result and the columns of its trades."""
+    digest = hashlib.sha256(canonical_json(result).encode())
+    for name, column in sorted(trades.items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
 
 
 def canonical_json(value: object) -> str:

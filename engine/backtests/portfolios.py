@@ -20,6 +20,7 @@ from engine.backtests.computation import (
     strategy_facts,
 )
 from engine.backtests.presentation import JOINT, trade_columns
+from engine.backtests.stopping import ShouldStop, never, stop_if
 from engine.backtests.wording import (
     assumptions_of,
     data_warnings,
@@ -27,7 +28,7 @@ from engine.backtests.wording import (
     tell_together,
     trading_warnings,
 )
-from engine.core.candles import FloatColumn
+from engine.core.candles import Candles, FloatColumn
 from engine.core.execution import Intrabar
 from engine.core.metrics import compute_metrics, daily_marks
 from engine.core.portfolio import (
@@ -102,6 +103,25 @@ def check_shareable(compiled: CompiledStrategy, series: Sequence[Series], settin
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    """Everything a run depends on, its legs laid out, and the hash of each symbol's candles."""
+
+    compiled: CompiledStrategy
+    origin: str
+    parts: Sequence[Part]
+    range_ms: tuple[int, int]
+    settings: RunSettings
+    sharing: Sharing
+    legs: dict[str, Leg]
+    shared: PortfolioSettings
+    digests: Sequence[str]
+
+    @property
+    def interval(self) -> Interval:
+        return self.parts[0].series.interval
+
+
 def compute_portfolio(
     compiled: CompiledStrategy,
     origin: str,
@@ -109,35 +129,54 @@ def compute_portfolio(
     range_ms: tuple[int, int],
     settings: RunSettings,
     sharing: Sharing,
+    *,
+    should_stop: ShouldStop = never,
 ) -> Outcome:
     """Return what a portfolio run leaves, from its inputs alone: no clock, no store, no network."""
-    category, interval = parts[0].series.category, parts[0].series.interval
     currency = _common_currency(parts)
     _check_size(parts)
-    legs = {part.symbol: _leg(compiled, part, settings) for part in parts}
-    shared = PortfolioSettings(
-        capital=settings.capital_in(category), weighting=sharing.weights, max_positions=sharing.max_positions
-    )
-    found = simulate_portfolio(legs, shared)
-    if broken := check_portfolio_accounting(found, legs, shared.capital):
+    request = _Request(
+        compiled, origin, parts, range_ms, settings, sharing,
+        legs=_legs(compiled, parts, settings, should_stop),
+        shared=PortfolioSettings(
+            capital=settings.capital_in(parts[0].series.category),
+            weighting=sharing.weights,
+            max_positions=sharing.max_positions,
+        ),
+        digests=[part.loaded.candles.sha256() for part in parts],
+    )  # fmt: skip
+    found = simulate_portfolio(request.legs, request.shared, cancelled=should_stop)
+    if broken := check_portfolio_accounting(found, request.legs, request.shared.capital):
         raise LabError(f"the run does not add up: {'; '.join(broken)}", fix="please report this with the run's inputs")
-    simulation, symbols = combined_simulation(found, legs)
-    basket = basket_candles(found, legs)
-    execution = replace(legs[parts[0].symbol].execution, capital=shared.capital)
+    simulation, symbols = combined_simulation(found, request.legs)
+    basket = basket_candles(found, request.legs)
+    strategy, data = strategy_facts(compiled, origin), _data(request, found, currency)
+    result = _result(request, found, simulation, basket, should_stop)
+    marks_ts, marks = daily_marks(found.ts, simulation.equity, request.interval)
+    return Outcome(
+        _manifest(request, strategy, data),
+        {"strategy": strategy, "data": data | _data_facts(request)} | result,
+        trade_columns(simulation.trades, basket) | {"symbol": symbols},
+        {"ts": marks_ts, "equity": marks},
+        simulation,
+        basket,
+        (found, request.legs),
+    )
+
+
+def _result(
+    request: _Request, found: PortfolioResult, simulation: Simulation, basket: Candles, should_stop: ShouldStop
+) -> dict[str, Any]:
+    """Return what is told of a run beside its strategy and data."""
+    legs, parts, sharing, interval = request.legs, request.parts, request.sharing, request.interval
+    execution = replace(legs[parts[0].symbol].execution, capital=request.shared.capital)
     measured = compute_metrics(simulation, basket, interval, execution, unmodelled=_unmodelled(parts))
     skipped = skipped_entries(simulation, sum(leg.signals.void_entries for leg in legs.values()))
-    strategy, data = strategy_facts(compiled, origin), _data(parts, range_ms, found, currency)
-    result = {
-        "strategy": strategy,
-        "data": data
-        | {
-            "warmup_bars": legs[parts[0].symbol].signals.warmup_bars,
-            "gaps": sum(len(part.loaded.gaps) for part in parts),
-        },
+    return {
         "metrics": dict(measured.values),
         "undefined": dict(measured.reasons),
         "portfolio": _shares(found, legs, sharing, interval),
-        "intrabar": _extremes(simulation, legs, shared),
+        "intrabar": _extremes(simulation, legs, request.shared, should_stop),
         "exits": exits_of(simulation),
         "skipped_entries": skipped,
         "assumptions": [
@@ -146,33 +185,29 @@ def compute_portfolio(
             *tell_together({part.symbol: part.inputs.assumptions for part in parts}),
         ],
         "warnings": [
-            *compiled.warnings,
-            *tell_together({part.symbol: _part_warnings(part, legs, settings, range_ms) for part in parts}),
+            *request.compiled.warnings,
+            *tell_together({part.symbol: _part_warnings(part, request) for part in parts}),
             *trading_warnings(simulation, skipped),
         ],
     }
-    manifest = {
+
+
+def _manifest(request: _Request, strategy: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run depends on, so that it can be run again."""
+    start_ms, end_ms = request.range_ms
+    described = zip(request.parts, request.digests, strict=True)
+    return {
         "engine": ENGINE_VERSION,
-        "strategy": strategy | {"document": document_of(compiled)},
-        "data": data | {"feed": parts[0].series.feed, "start_ms": range_ms[0], "end_ms": range_ms[1]},
-        "settings": settings.model_dump(mode="json"),
+        "strategy": {**strategy, "document": document_of(request.compiled)},
+        "data": {**data, "feed": request.parts[0].series.feed, "start_ms": start_ms, "end_ms": end_ms},
+        "settings": request.settings.model_dump(mode="json"),
         "portfolio": {
-            "weights": sharing.weights,
-            "max_positions": sharing.max_positions,
-            "volatility_bars": shared.volatility_bars,
-            "legs": [_described(part) for part in parts],
+            "weights": request.sharing.weights,
+            "max_positions": request.sharing.max_positions,
+            "volatility_bars": request.shared.volatility_bars,
+            "legs": [_described(part, digest) for part, digest in described],
         },
     }
-    marks_ts, marks = daily_marks(found.ts, simulation.equity, interval)
-    return Outcome(
-        manifest,
-        result,
-        trade_columns(simulation.trades, basket) | {"symbol": symbols},
-        {"ts": marks_ts, "equity": marks},
-        simulation,
-        basket,
-        (found, legs),
-    )
 
 
 def correlations_of(outcome: Outcome) -> dict[str, list[list[float | None]]]:
@@ -186,11 +221,18 @@ def correlations_of(outcome: Outcome) -> dict[str, list[list[float | None]]]:
     return {"returns": _table(returns), "profits": _table(profits)}
 
 
-def _leg(compiled: CompiledStrategy, part: Part, settings: RunSettings) -> Leg:
-    candles, inputs = part.loaded.candles, part.inputs
-    signals = compute_signals(compiled, candles, part.series.interval, extras=inputs.extras)
-    execution = execution_settings(settings, compiled.size, part.series.category, part.rules, inputs)
-    return Leg(candles, signals, execution, inputs.detail)
+def _legs(
+    compiled: CompiledStrategy, parts: Sequence[Part], settings: RunSettings, should_stop: ShouldStop
+) -> dict[str, Leg]:
+    """Return what the strategy decides on each symbol, and the rules it trades by there."""
+    legs: dict[str, Leg] = {}
+    for part in parts:
+        stop_if(should_stop)
+        candles, inputs = part.loaded.candles, part.inputs
+        signals = compute_signals(compiled, candles, part.series.interval, extras=inputs.extras)
+        execution = execution_settings(settings, compiled.size, part.series.category, part.rules, inputs)
+        legs[part.symbol] = Leg(candles, signals, execution, inputs.detail)
+    return legs
 
 
 def _common_currency(parts: Sequence[Part]) -> str | None:
@@ -212,14 +254,12 @@ def _check_size(parts: Sequence[Part]) -> None:
         )
 
 
-def _data(
-    parts: Sequence[Part], range_ms: tuple[int, int], found: PortfolioResult, currency: str | None
-) -> dict[str, Any]:
-    digest = hashlib.sha256("".join(part.loaded.candles.sha256() for part in parts).encode())
+def _data(request: _Request, found: PortfolioResult, currency: str | None) -> dict[str, Any]:
+    parts, range_ms = request.parts, request.range_ms
     return {
         "symbol": JOINT.join(part.symbol for part in parts),
         "category": parts[0].series.category,
-        "interval": parts[0].series.interval,
+        "interval": request.interval,
         "start": iso_utc(range_ms[0]),
         "end": iso_utc(range_ms[1]),
         "bars": len(found.ts),
@@ -227,16 +267,25 @@ def _data(
         "last_bar": iso_utc(int(found.ts[-1])),
         "currency": currency,
         "source": "+".join(sorted({name for part in parts for name in part.loaded.source.split("+")})),
-        "sha256": digest.hexdigest(),
+        "sha256": hashlib.sha256("".join(request.digests).encode()).hexdigest(),
     }
 
 
-def _described(part: Part) -> dict[str, Any]:
+def _data_facts(request: _Request) -> dict[str, int]:
+    """Return what a result tells of its data beyond what the manifest keeps."""
+    first = request.legs[request.parts[0].symbol]
+    return {
+        "warmup_bars": first.signals.warmup_bars,
+        "gaps": sum(len(part.loaded.gaps) for part in request.parts),
+    }
+
+
+def _described(part: Part, digest: str) -> dict[str, Any]:
     return {
         "symbol": part.symbol,
         "bars": len(part.loaded.candles),
         "source": part.loaded.source,
-        "sha256": part.loaded.candles.sha256(),
+        "sha256": digest,
         "gaps": [list(gap) for gap in part.loaded.gaps],
         "instrument": part.rules,
         "inputs": part.inputs.described,
@@ -252,9 +301,10 @@ def _unmodelled(parts: Sequence[Part]) -> dict[str, str]:
     return {metric: "; ".join(tell_together(nobody | reasons)) for metric, reasons in told.items()}
 
 
-def _part_warnings(part: Part, legs: Mapping[str, Leg], settings: RunSettings, range_ms: tuple[int, int]) -> list[str]:
-    warmup = legs[part.symbol].signals.warmup_bars
-    return [*data_warnings(part.loaded, warmup, part.series, settings, range_ms), *part.inputs.warnings]
+def _part_warnings(part: Part, request: _Request) -> list[str]:
+    warmup = request.legs[part.symbol].signals.warmup_bars
+    told = data_warnings(part.loaded, warmup, part.series, request.settings, request.range_ms)
+    return [*told, *part.inputs.warnings]
 
 
 def _rounding(legs: Mapping[str, Leg]) -> str:
@@ -304,18 +354,20 @@ def _mean_correlation(returns: FloatColumn) -> float | None:
     return round(float(known.mean()), 4) if len(known) else None
 
 
-def _extremes(simulation: Simulation, legs: Mapping[str, Leg], shared: PortfolioSettings) -> dict[str, Any]:
-    ends = [float(simulation.equity[-1])] * 2
+def _extremes(
+    simulation: Simulation, legs: Mapping[str, Leg], shared: PortfolioSettings, should_stop: ShouldStop
+) -> dict[str, Any]:
+    """Return the profit when every ambiguous bar is read one way, and the other way."""
+    end = float(simulation.equity[-1])
+    ends: dict[Intrabar, float] = {"pessimistic": end, "optimistic": end}
     if simulation.ambiguous_bars:
-        ends = [_end_of(legs, shared, intrabar) for intrabar in ("pessimistic", "optimistic")]
+        is_pessimistic = next(iter(legs.values())).execution.intrabar == "pessimistic"
+        other: Intrabar = "optimistic" if is_pessimistic else "pessimistic"
+        read = {name: replace(leg, execution=replace(leg.execution, intrabar=other)) for name, leg in legs.items()}
+        ends[other] = float(simulate_portfolio(read, shared, cancelled=should_stop).equity[-1])
     return {
         "ambiguous_bars": simulation.ambiguous_bars,
         "decided_bars": 0,
-        "pessimistic_net_profit": ends[0] - shared.capital,
-        "optimistic_net_profit": ends[1] - shared.capital,
+        "pessimistic_net_profit": ends["pessimistic"] - shared.capital,
+        "optimistic_net_profit": ends["optimistic"] - shared.capital,
     }
-
-
-def _end_of(legs: Mapping[str, Leg], shared: PortfolioSettings, intrabar: Intrabar) -> float:
-    read = {name: replace(leg, execution=replace(leg.execution, intrabar=intrabar)) for name, leg in legs.items()}
-    return float(simulate_portfolio(read, shared).equity[-1])

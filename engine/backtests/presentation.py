@@ -69,6 +69,34 @@ def run_card(record: RunRecord) -> dict[str, Any]:
     return {"run_id": record.id, "created": iso_utc(record.created_ms), **result}
 
 
+def run_line(record: RunRecord) -> dict[str, Any]:
+    """Return a stored run as a line of a list."""
+    result = json.loads(record.result)
+    return {
+        "run_id": record.id,
+        "created": iso_utc(record.created_ms),
+        "strategy": record.strategy,
+        "params": result["strategy"]["params"],
+        "symbol": record.symbol,
+        "interval": record.interval,
+        "start": result["data"]["start"],
+        "end": result["data"]["end"],
+        **{name: result["metrics"][name] for name in ("trades", "total_return", "sharpe", "max_drawdown")},
+        "source": record.source,
+    }
+
+
+def thinned_equity(columns: Mapping[str, Any], points: int) -> dict[str, Any]:
+    """Return some daily marks, the first and the last among them."""
+    days = len(columns["ts"])
+    rows = np.unique(np.linspace(0, days - 1, min(points, days)).astype(int))
+    return {
+        "columns": ["time", "equity"],
+        "rows": [[iso_utc(int(columns["ts"][row])), float(columns["equity"][row])] for row in rows],
+        "days": days,
+    }
+
+
 def study_card(study: StudyRecord) -> dict[str, Any]:
     """Return a study as the answer of an evaluation tells it."""
     from_ms = study.sealed_from_ms

@@ -65,8 +65,30 @@ async def reopen(record: RunRecord, store: Store, source: RunInputSource) -> Reo
     candles = await store.read_candles(series, data["start_ms"], data["end_ms"])
     if len(candles) == 0 or candles.sha256() != data["sha256"]:
         raise _changed(record.id, "candles")
-    compiled = compile_strategy(parse_strategy(manifest["strategy"]["document"]), manifest["strategy"]["params"])
+    compiled = strategy_again(manifest)
     settings = RunSettings.model_validate(manifest["settings"])
+    inputs = await inputs_again(source, series, candles, settings, compiled, described)
+    if inputs.described != described:
+        raise _changed(record.id, "funding, mark or minute candles")
+    execution = execution_settings(settings, compiled.size, series.category, manifest["instrument"], inputs)
+    return ReopenedRun(record, manifest, compiled, series, candles, settings, execution, inputs)
+
+
+def strategy_again(manifest: Mapping[str, Any]) -> CompiledStrategy:
+    """Return the strategy of a stored run."""
+    strategy = manifest["strategy"]
+    return compile_strategy(parse_strategy(strategy["document"]), strategy["params"])
+
+
+async def inputs_again(
+    source: RunInputSource,
+    series: Series,
+    candles: Candles,
+    settings: RunSettings,
+    compiled: CompiledStrategy,
+    described: Mapping[str, Any],
+) -> RunInputs:
+    """Gather what a stored run had beside its candles, by the rules it was gathered by then."""
     inputs = await source.gather(
         series,
         candles,
@@ -75,11 +97,7 @@ async def reopen(record: RunRecord, store: Store, source: RunInputSource) -> Reo
         stored_tiers=tiers_from_manifest(described.get("tiers")),
         closing_settlement=described.get("closing_settlement", True),
     )
-    if inputs.described != described:
-        raise _changed(record.id, "funding, mark or minute candles")
-    inputs = replace(inputs, extras=await source.extras(series, candles, compiled.series))
-    execution = execution_settings(settings, compiled.size, series.category, manifest["instrument"], inputs)
-    return ReopenedRun(record, manifest, compiled, series, candles, settings, execution, inputs)
+    return replace(inputs, extras=await source.extras(series, candles, compiled.series))
 
 
 def _changed(run_id: str, what: str) -> DataMissing:

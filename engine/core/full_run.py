@@ -41,13 +41,12 @@ def needs_all_rules(signals: Signals, settings: ExecutionSettings, detail: Marke
 
 def run_in_full(candles: Candles, signals: Signals, settings: ExecutionSettings, detail: MarketDetail) -> Simulation:
     """Run the loop with every rule; also right, and slower, for runs that use none of them."""
-    _check_detail(detail, len(candles))
     bars = len(candles)
     most = int(np.count_nonzero(signals.long_entry | signals.short_entry))
     equity, position = np.empty(bars), np.empty(bars, np.int8)
     trades = np.empty(most * (len(signals.partial_targets) + 1) * layout.TRADE_WIDTH)
     fills = np.empty(most * layout.FILL_WIDTH)
-    f, k = _floats(signals, settings), _whole_numbers(signals, settings, detail)
+    f, k = initial_arrays(signals, settings, detail, bars)
     distances = _distances(signals)
     k[layout.DISTANCE_PLACE : layout.DISTANCE_PLACE + len(distances)] = list(distances)
     columns = np.array(list(distances.values()), np.float64).reshape(len(distances), bars)
@@ -71,6 +70,14 @@ def run_in_full(candles: Candles, signals: Signals, settings: ExecutionSettings,
     )
 
 
+def initial_arrays(
+    signals: Signals, settings: ExecutionSettings, detail: MarketDetail, bars: int
+) -> tuple[FloatColumn, NDArray[np.int64]]:
+    """Return the two flat arrays of a run that has not begun."""
+    _check_detail(detail, bars)
+    return _floats(signals, settings), _whole_numbers(signals, settings, detail)
+
+
 def _inputs(candles: Candles, signals: Signals, detail: MarketDetail, distances: FloatColumn) -> Inputs:
     marks, minutes = detail.mark or candles, detail.minutes or Candles.empty()
     return Inputs(
@@ -82,7 +89,7 @@ def _inputs(candles: Candles, signals: Signals, detail: MarketDetail, distances:
         mark_high=read_only(marks.high),
         mark_low=read_only(marks.low),
         mark_close=read_only(marks.close),
-        decisions=_decisions(signals),
+        decisions=all_decisions(signals),
         distances=distances,
         funding_at_open=read_only(detail.funding_at_open),
         funding_inside=read_only(detail.funding_inside),
@@ -95,7 +102,8 @@ def _inputs(candles: Candles, signals: Signals, detail: MarketDetail, distances:
     )
 
 
-def _decisions(signals: Signals) -> NDArray[np.uint8]:
+def all_decisions(signals: Signals) -> NDArray[np.uint8]:
+    """Return the decisions of each bar as bits, and whether the next one opens outside the session."""
     decisions = pack_decisions(signals)
     if signals.session is not None:
         decisions[:-1] |= ~signals.session[1:] * np.uint8(layout.OUTSIDE_SESSION)

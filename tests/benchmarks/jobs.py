@@ -1,4 +1,4 @@
-"""What is timed: the jobs W1 to W5, how large each engine runs them, and the checks that come before the clock."""
+"""What is timed: the jobs W1 to W6, how large each engine runs them, and the checks that come before the clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from engines import PEERS, SETTINGS, STOP, TARGET, TRAIL, Ours, Pair, crosses, document
@@ -16,6 +16,16 @@ from engine.core.candles import Candles
 from engine.core.expressions import tree_of
 from engine.core.expressions.evaluation import Evaluator
 from engine.core.kernel import COUNTERS, RECORD_WIDTH, ROW_WIDTH, RUINED_BAR, run_bars
+from engine.core.metrics import compute_metrics
+from engine.core.portfolio import (
+    Leg,
+    PortfolioResult,
+    PortfolioSettings,
+    basket_candles,
+    combined_simulation,
+    simulate_portfolio,
+)
+from engine.core.portfolio.reference_account import simulate_portfolio_plainly
 from engine.core.signals import Signals, compute_signals
 from engine.core.simulator import kernel_rules, pack_decisions, simulate
 from engine.core.strategy import compile_strategy
@@ -29,6 +39,9 @@ from engine.core.sweep.sweep import _shared_rules
 
 GRID: list[Pair] = [(fast, slow) for fast in range(4, 43, 2) for slow in range(50, 296, 5)]
 ONE: Pair = (20, 50)
+SYMBOLS = 20
+# Jobs that no peer has.
+ALONE = ("W4", "W6")
 WINDOWS, OUT_SHARE = 12, 4
 
 
@@ -49,6 +62,7 @@ JOBS = {
     "W2": Job("W2", "1,000 combinations", 100_000, GRID, False),
     "W3": Job("W3", "1,000 combinations with stop, target, trail", 100_000, GRID, True),
     "W4": Job("W4", "walk-forward, 12 windows x 200 combinations", 500_000, GRID[::5], True),
+    "W6": Job("W6", "one account over 20 symbols, trades + equity + metrics", 35_000, [ONE], False),
 }
 # Slow engines run a part of a job; the figure is a bar and combination, so it compares.
 PARTS: dict[str, dict[str, tuple[int, int]]] = {
@@ -82,6 +96,8 @@ def timed(job: Job, engine: str, scale: float) -> tuple[Timed, list[str]]:
     if job.name == "W4":
         work, cells = walk_forward(candles, pairs)
         return Timed("ours", work, cells, f"{len(candles):,} bars"), []
+    if job.name == "W6":
+        return Timed("ours", portfolio(len(candles), simulate_portfolio), len(candles) * SYMBOLS, "full"), []
     runner = Ours(candles) if engine == "ours" else PEERS[engine](candles)
     findings = [] if engine == "ours" else agreement(runner, candles, pairs, levels=job.levels)
     if len(job.pairs) == 1:
@@ -136,11 +152,31 @@ def walk_forward(candles: Candles, pairs: Sequence[Pair]) -> tuple[Callable[[], 
     return work, WINDOWS * inside * len(pairs)
 
 
+def portfolio(bars: int, simulate_shared: Callable[..., PortfolioResult]) -> Callable[[], object]:
+    """Return a run of one strategy over 20 symbols with shared capital, five positions at most."""
+    strategy = compile_strategy(document(levels=False), {"fast": ONE[0], "slow": ONE[1]})
+    markets = {f"S{seed}": make_candles(bars, seed) for seed in range(SYMBOLS)}
+    execution = replace(SETTINGS, size_value=1.0)
+    shared = PortfolioSettings(capital=SETTINGS.capital, max_positions=5)
+
+    def work() -> object:
+        legs = {name: Leg(one, compute_signals(strategy, one, "1"), execution) for name, one in markets.items()}
+        found = simulate_shared(legs, shared)
+        simulation, _ = combined_simulation(found, legs)
+        return compute_metrics(simulation, basket_candles(found, legs), "1", execution)
+
+    return work
+
+
 def limits(job: Job, scale: float) -> list[Timed]:
     """Return what a job cannot be faster than: the bare kernel with ready masks, and plain numpy finding the crosses."""
     candles = make_candles(int(min(job.bars, 1_000_000) * scale))
     if job.name == "W4":
         return []
+    if job.name == "W6":
+        few = len(candles) // 10
+        work = portfolio(few, simulate_portfolio_plainly)
+        return [Timed("the plain account it answers to", work, few * SYMBOLS, f"{few:,} bars")]
     strategy = compile_strategy(document(levels=job.levels), {"fast": ONE[0], "slow": ONE[1]})
     signals = compute_signals(strategy, candles, "1")
     one, other = (Evaluator(candles, "1").numbers(tree_of(f"ema(close, {period})")) for period in ONE)

@@ -64,6 +64,8 @@ def child(job: str, engine: str, scale: float) -> None:
     candles = benchmark.make_candles(int(bars * scale))
     if job == "W4":
         benchmark.walk_forward(candles, pairs)[0]()
+    elif job == "W6":
+        benchmark.timed(chosen, engine, scale)[0].work()
     else:
         runner = Ours(candles) if engine == "ours" else PEERS[engine](candles)
         if len(chosen.pairs) == 1:
@@ -140,7 +142,7 @@ def preface(rounds: int, scale: float) -> str:
 def main() -> None:
     """Run the jobs that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", default="W1,W1S,W2,W3,W4,W5")
+    parser.add_argument("--jobs", default="W1,W1S,W2,W3,W4,W5,W6")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="a fifth of the bars, two rounds")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md")
@@ -160,9 +162,9 @@ def main() -> None:
         else:
             job = benchmark.JOBS[name]
             print(f"{name}: {job.title}", flush=True)
-            engines = ["ours"] if name == "W4" else ["ours", *installed_peers()]
+            engines = ["ours"] if name in benchmark.ALONE else ["ours", *installed_peers()]
             rows = run_job(job, engines, scale, rounds)
-            missing = [] if name == "W4" else sorted(set(benchmark.PEERS) - set(engines))
+            missing = [] if name in benchmark.ALONE else sorted(set(benchmark.PEERS) - set(engines))
             rows += [[peer, "not installed", "", "", "", ""] for peer in missing]
             head = ["engine", "part", "ns a bar and combination", "range", "x ours", "peak MB"]
             sections += [f"## {name}: {job.title}, {job.bars:,} bars", table(head, rows)]

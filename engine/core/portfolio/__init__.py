@@ -1,7 +1,6 @@
 """One strategy over several symbols that share one account."""
 
-from engine.core.portfolio.account import MOST_SYMBOLS, simulate_portfolio
-from engine.core.portfolio.legs import ALONE, Leg, PortfolioSettings, Weighting, refuse_unmodelled
+from engine.core.portfolio.legs import ALONE, MOST_SYMBOLS, Leg, PortfolioSettings, Weighting, refuse_unmodelled
 from engine.core.portfolio.result import (
     PortfolioResult,
     SymbolResult,
@@ -11,6 +10,7 @@ from engine.core.portfolio.result import (
     correlation_table,
     daily_changes,
 )
+from engine.core.portfolio.run import simulate_portfolio
 
 __all__ = [
     "ALONE", "MOST_SYMBOLS", "Leg", "PortfolioResult", "PortfolioSettings", "SymbolResult", "Weighting", "basket_candles",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.core.candles import Candles
 from engine.core.execution import ExecutionSettings, Intrabar
 from engine.core.market_detail import NO_DETAIL, MarketDetail
 from engine.core.signals import Signals
+from engine.core.times import iso_utc
 from engine.errors import BadRequest, DataMissing
 
 Weighting = Literal["equal", "inverse_volatility"]
 MOST_SYMBOLS = 100
+# So much capital, and so high a tier, that one unit always fits, whatever its price.
+_AMPLE, _ENDLESS = 1e18, 1e30
 ALONE = "or run the symbols one by one with symbol"
 
 
@@ -106,4 +109,24 @@ def _check_rules(symbol: str, leg: Leg) -> None:
             f"{symbol}: portfolio runs model liquidation by the first maintenance tier only, which allows leverage "
             f"{tiers[0].max_leverage:g}, and leverage is {execution.leverage:g}",
             fix=f"lower settings.leverage, {ALONE}",
+        )
+
+
+def one_unit(settings: ExecutionSettings) -> ExecutionSettings:
+    """Return the same rules for one unit that always fits; the first maintenance tier does not depend on the size."""
+    return replace(
+        settings, capital=_AMPLE, size_mode="quantity", size_value=1.0,
+        round_to_lot=False, min_quantity=0.0, min_notional=0.0, max_quantity=0.0,
+        margin_tiers=tuple(replace(tier, limit_value=_ENDLESS) for tier in settings.margin_tiers[:1]),
+    )  # fmt: skip
+
+
+def refuse_above_tier(symbol: str, leg: Leg, bar: int, notional: float) -> None:
+    """Refuse an entry whose liquidation price would depend on its size."""
+    tiers = leg.execution.margin_tiers
+    if tiers and notional > tiers[0].limit_value:
+        raise BadRequest(
+            f"{symbol}: the position of {iso_utc(int(leg.candles.ts[bar]))} is worth {notional:,.0f}, and portfolio runs "
+            f"model liquidation by the first maintenance tier only, up to {tiers[0].limit_value:,.0f}",
+            fix=f"lower settings.capital, settings.leverage or settings.size, {ALONE}",
         )

@@ -167,7 +167,16 @@ def combined_simulation(result: PortfolioResult, legs: Mapping[str, Leg]) -> tup
     return simulation, symbol[order]
 
 
-def count_void_decisions(leg: Leg, trades: Trades) -> dict[str, int]:
+def skipped_entries(leg: Leg, trades: Trades, refusals: Mapping[str, int]) -> dict[str, int]:
+    """Return the entry signals that opened nothing, by reason: those void for any account, and those this one refused."""
+    counts = _count_void_decisions(leg, trades)
+    for reason, count in refusals.items():
+        if count:
+            counts[reason] = counts.get(reason, 0) + count
+    return counts
+
+
+def _count_void_decisions(leg: Leg, trades: Trades) -> dict[str, int]:
     """Return the entry decisions that no account could have followed, by reason, as a run alone counts them."""
     signals, execution, count = leg.signals, leg.execution, len(leg.candles)
     counts = {skip.name.lower(): 0 for skip in SkipReason}

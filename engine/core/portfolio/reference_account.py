@@ -1,20 +1,6 @@
-"""One strategy over several symbols that share one account: orders in time order, sizes from the shared equity.
+"""The judge of the compiled account: the rules of `engine.core.portfolio.run` in plain Python, a book for each symbol.
 
-The rules of `engine.core.simulator` decide when and at which price each symbol trades; here it is decided how much, and
-whether at all.
-
-1. At one time: first funding settled at that open, then all positions that leave at the open, then entries in the order
-   the symbols were given, then funding settled inside the bar, then what stops, targets and liquidations end inside the
-   bar, then the marks at the close. Funding is charged as in rule 11 of the simulator, symbol by symbol.
-2. An entry is sized on the equity at its open: cash and every open position at its open of that time, or at its last
-   close where it has no bar then. `equity_fraction` and `risk` are multiplied by the symbol's weight; `quote` and
-   `quantity` stand as they are.
-3. All positions together never exceed leverage * equity at a fill: a fraction is cut to what is left, a fixed size that
-   does not fit is refused.
-4. An entry that is refused leaves its symbol flat until its next entry signal.
-5. Each position has an isolated margin and its own liquidation price, by the first maintenance tier; a position worth
-   more than that tier covers is an error. When the equity is zero or less at a mark, everything is closed at the last
-   closes, and nothing is opened any more.
+It walks from entry to exit and over the bars between them at once; the symbols' own trades are those of `simulate`.
 """
 
 from __future__ import annotations
@@ -24,20 +10,18 @@ from typing import Any, cast
 
 import numpy as np
 
-from engine.core.candles import Candles, FloatColumn, TimeColumn
+from engine.core.candles import FloatColumn, TimeColumn
 from engine.core.costs import gross_profit, notional_value
-from engine.core.indicators.volatility import stdev
-from engine.core.portfolio.book import NEVER, Book, Execution, Holding, Planned
-from engine.core.portfolio.legs import ALONE, MOST_SYMBOLS, Leg, PortfolioSettings, check_legs
-from engine.core.portfolio.result import PortfolioResult, SymbolResult, count_void_decisions
-from engine.core.portfolio.sizing import NO_FREE_SLOT, find_quantity
+from engine.core.portfolio.layout import NO_FREE_SLOT
+from engine.core.portfolio.legs import MOST_SYMBOLS, Leg, PortfolioSettings, check_legs, refuse_above_tier
+from engine.core.portfolio.reference_book import NEVER, Book, Execution, Holding
+from engine.core.portfolio.reference_sizing import find_quantity
+from engine.core.portfolio.result import PortfolioResult, SymbolResult, skipped_entries
+from engine.core.portfolio.weights import inverse_volatility
 from engine.core.simulation import SkipReason
 from engine.core.simulator import simulate
-from engine.core.times import iso_utc
 from engine.core.trades import ExitReason
-from engine.errors import BadRequest, LabError
-
-__all__ = ["MOST_SYMBOLS", "simulate_portfolio"]
+from engine.errors import LabError
 
 
 class _Account:
@@ -58,7 +42,7 @@ class _Account:
             self.closes[index] = leg.candles.close[np.maximum(last, 0)]
         self.paid_at_open = _laid_on(shape, steps, [leg.detail.funding_at_open for leg in legs.values()])
         self.paid_inside = _laid_on(shape, steps, [leg.detail.funding_inside for leg in legs.values()])
-        self.steadiness = [_inverse_volatility(leg.candles, settings.volatility_bars) for leg in legs.values()]
+        self.steadiness = [inverse_volatility(leg.candles, settings.volatility_bars) for leg in legs.values()]
         self.wallet = float(settings.capital)
         self.peak = 0.0
         self.ruined_ms: int | None = None
@@ -186,7 +170,7 @@ class _Account:
             book.refuse(row, refusal)
             return
         notional = notional_value(quantity, trade.entry, inverse=book.inverse)
-        _check_tier(book, trade, notional)
+        refuse_above_tier(book.symbol, book.leg, trade.entry_bar, notional)
         fee = notional * execution.taker_fee_fraction
         self.wallet -= fee
         book.enter(trade, quantity, fee)
@@ -227,27 +211,17 @@ class _Account:
             self.contribution[index, step] = book.realised + book.unrealised()
 
 
-def simulate_portfolio(
+def simulate_portfolio_plainly(
     legs: Mapping[str, Leg], settings: PortfolioSettings, *, run: Execution = simulate
 ) -> PortfolioResult:
-    """Trade several symbols with shared capital.
+    """Trade several symbols with shared capital as `simulate_portfolio` does.
 
     Parameters
     ----------
     legs : mapping of str to Leg
-        By symbol, in the order in which they may take capital at one time.
+    settings : PortfolioSettings
     run : callable
         Trades one symbol alone; each of its trades is one entry and one exit.
-
-    Returns
-    -------
-    PortfolioResult
-
-    Notes
-    -----
-    With one symbol trades and equity are those of `simulate`, bit for bit. Bars count by their open: at one time all
-    symbols should have bars of the same interval. Between entries and exits the account is marked for all bars at once,
-    so that the cost grows with the trades, and only little with the bars.
     """
     check_legs(legs)
     account = _Account(legs, settings, run)
@@ -256,7 +230,7 @@ def simulate_portfolio(
         book.symbol: SymbolResult(
             book.trades(),
             account.contribution[index],
-            _skipped(book),
+            skipped_entries(book.leg, book.trades(), book.refusals),
             book.capped,
             book.ambiguous,
         )
@@ -265,24 +239,6 @@ def simulate_portfolio(
     return PortfolioResult(
         account.ts, account.equity_curve, account.open_positions, results, account.peak, account.ruined_ms
     )
-
-
-def _skipped(book: Book) -> dict[str, int]:
-    counts = count_void_decisions(book.leg, book.trades())
-    for reason, count in book.refusals.items():
-        counts[reason] = counts.get(reason, 0) + count
-    return counts
-
-
-def _check_tier(book: Book, trade: Planned, notional: float) -> None:
-    tiers = book.leg.execution.margin_tiers
-    if tiers and notional > tiers[0].limit_value:
-        at = iso_utc(int(book.leg.candles.ts[trade.entry_bar]))
-        raise BadRequest(
-            f"{book.symbol}: the position of {at} is worth {notional:,.0f}, and portfolio runs model liquidation by the "
-            f"first maintenance tier only, up to {tiers[0].limit_value:,.0f}",
-            fix=f"lower settings.capital, settings.leverage or settings.size, {ALONE}",
-        )
 
 
 def _laid_on(
@@ -296,12 +252,6 @@ def _laid_on(
         if column is not None:
             laid[index, steps[index]] = column
     return laid
-
-
-def _inverse_volatility(candles: Candles, bars: int) -> FloatColumn:
-    returns = np.log(candles.close) - np.log(np.concatenate((candles.close[:1] * np.nan, candles.close[:-1])))
-    spread = stdev(returns, bars)
-    return np.divide(1.0, spread, out=np.full(len(spread), np.nan), where=spread > 0)
 
 
 def _last_before(ts: TimeColumn, column: FloatColumn, now: int) -> float:

@@ -1,4 +1,4 @@
-"""How much one entry takes of an account that others share."""
+"""How much one entry takes of an account that others share, in plain Python."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ import math
 from engine.core.costs import notional_value
 from engine.core.execution import ExecutionSettings, step_ratio
 from engine.core.simulation import SkipReason
-
-# The only refusal that a symbol alone does not know.
-NO_FREE_SLOT = "no_free_slot"
 
 
 def find_quantity(

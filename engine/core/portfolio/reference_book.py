@@ -13,17 +13,14 @@ from engine.core.candles import Candles
 from engine.core.costs import gross_profit, notional_value
 from engine.core.execution import ExecutionSettings
 from engine.core.market_detail import MarketDetail
-from engine.core.portfolio.legs import Leg
+from engine.core.portfolio.legs import Leg, one_unit
 from engine.core.signals import Signals
 from engine.core.simulation import Simulation
 from engine.core.trades import EXITS_AT_THE_OPEN, ExitReason, Trades
 
 Execution = Callable[[Candles, Signals, ExecutionSettings, MarketDetail], Simulation]
-# So much capital that one unit always fits, whatever its price.
-AMPLE = 1e18
 # Bars looked ahead after a refusal: most trades end sooner, and longer ones are planned again with more.
 FEW_BARS = 256
-_ENDLESS = 1e30
 # Beyond the last step of any run.
 NEVER = 2**62
 
@@ -80,7 +77,7 @@ class Book:
         self.records: list[tuple[float, ...]] = []
         self._step: int | None = None
         self._run = run
-        self._unit = _one_unit(leg.execution)
+        self._unit = one_unit(leg.execution)
         self._decided = _entries_from_flat(leg)
         # The row from which the symbol is flat and not planned yet.
         self._flat_from: int | None = None
@@ -231,15 +228,6 @@ class Book:
             mfe=float(plan.mfe[index]),
             risk=float(plan.initial_risk[index]),
         )
-
-
-def _one_unit(settings: ExecutionSettings) -> ExecutionSettings:
-    """Return the same rules for one unit that always fits; the first maintenance tier does not depend on the size."""
-    return replace(
-        settings, capital=AMPLE, size_mode="quantity", size_value=1.0,
-        round_to_lot=False, min_quantity=0.0, min_notional=0.0, max_quantity=0.0,
-        margin_tiers=tuple(replace(tier, limit_value=_ENDLESS) for tier in settings.margin_tiers[:1]),
-    )  # fmt: skip
 
 
 def _entries_from_flat(leg: Leg) -> NDArray[np.int64]:
