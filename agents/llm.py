@@ -112,7 +112,7 @@ def _quieten(litellm: Any) -> None:
     # What it does wrong with other libraries is nothing that our users can mend.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="litellm")
     warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
-    warnings.filterwarnings("ignore", message=r"Item '.*' on TypedDict class", category=UserWarning)
+    warnings.filterwarnings("ignore", message=r"Items? '.*' on TypedDict class", category=UserWarning)
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -42,6 +42,17 @@ class HurriedClock(RealClock):
         await asyncio.sleep(min(seconds, 0.001))
 
 
+class LeapingClock(HurriedClock):
+    """Time as it passes and as far ahead as a test puts it: what follows a leap keeps its time on a slow machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
 class ManualClock:
     """Time that a test moves."""
 

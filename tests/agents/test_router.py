@@ -14,7 +14,16 @@ from agents.scripted import FAULT_KINDS, Fault, FaultPlan, ScriptedAnswer, Scrip
 from agents.settings import Limits, LocalServer
 from engine.agent_records import AgentCall
 from engine.errors import BadRequest, Conflict, NotFound
-from tests.agents.surroundings import BRIEF, DEEPSEEK_KEY, PERPLEXITY_KEY, HurriedClock, ManualClock, plan, settings_for
+from tests.agents.surroundings import (
+    BRIEF,
+    DEEPSEEK_KEY,
+    PERPLEXITY_KEY,
+    HurriedClock,
+    LeapingClock,
+    ManualClock,
+    plan,
+    settings_for,
+)
 
 READ = AskRequest("analyze the run", task="reason", schema=BacktestReading, brief=BRIEF)
 
@@ -91,10 +100,17 @@ async def test_one_fault_leads_to_a_retry_a_re_ask_or_the_next_agent(make_router
 
 
 async def test_a_silent_agent_loses_its_share_of_the_deadline_only(make_router, scripted):
-    router = make_router()
+    clock = LeapingClock()
+    router = make_router(clock=clock)
     await router.ask(AskRequest("warm", task="explain"))
     scripted.model.replace_faults(plan(Fault(kind="timeout", agent="deepseek", times=1)))
-    answer = await router.ask(AskRequest("why?", task="reason", brief=BRIEF, deadline_s=5))
+
+    async def leap(progress: AgentProgress) -> None:
+        # To a moment before the end of the first share, which is 360 of 600 s; the second agent has 240 real ones.
+        if (progress.kind, progress.agent) == ("asking", "deepseek"):
+            clock.ahead_s = 359.0
+
+    answer = await router.ask(AskRequest("why?", task="reason", brief=BRIEF, deadline_s=600), leap)
     assert shown(answer) == [("deepseek", "failed", "timeout"), ("deepseek-fast", "answered", "")]
     # Nobody knows whether the silent vendor bills, so the worst case is counted.
     assert answer.attempts[0].cost_source == "estimate"
@@ -198,7 +214,7 @@ async def test_a_question_waiting_for_its_twin_keeps_its_own_deadline(make_route
     router = make_router()
     await router.ask(AskRequest("warm", task="explain"))
     scripted.model.replace_faults(plan(Fault(kind="timeout", agent="deepseek")))
-    slow = asyncio.create_task(router.ask(AskRequest("why?", agent="deepseek", deadline_s=20)))
+    slow = asyncio.create_task(router.ask(AskRequest("why?", agent="deepseek", deadline_s=600)))
     await wait_for_requests(scripted.model, 2)
     waiting = await router.ask(AskRequest("why?", agent="deepseek", task="reason", deadline_s=0.2))
     assert waiting.status == "delegated"
@@ -209,7 +225,8 @@ async def test_a_question_waiting_for_its_twin_keeps_its_own_deadline(make_route
 
 
 async def test_a_question_does_not_wait_for_a_connection_beyond_its_deadline(make_router, scripted):
-    router = make_router()
+    # Its time stands still: however slow the machine, the deadline cannot pass before the connection is waited for.
+    router = make_router(clock=ManualClock())
     await router.ask(AskRequest("warm", agent="attic"))
     scripted.model.replace_faults(plan(Fault(kind="timeout")))
     holders = [

@@ -45,6 +45,7 @@ class Exchange:
     def __init__(self, *arguments: str, port: int = 0) -> None:
         self._arguments = ["--port", str(port), "--control", "--seed", str(SEED), *arguments]
         self._process: subprocess.Popen[str] | None = None
+        self._place: socket.socket | None = None
         self.url = ""
         self.start()
 
@@ -55,6 +56,7 @@ class Exchange:
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
         assert self.url.startswith("http://127.0.0.1:"), self.url
+        self._let_go()
 
     @property
     def port(self) -> int:
@@ -66,7 +68,21 @@ class Exchange:
         self._process.kill()
         self._process.wait()
         self._process.stdout.close()
-        self._arguments[1] = str(self.port)  # a restart answers at the same address
+        self._let_go()
+
+    def vanish(self) -> None:
+        """Be killed, but let nobody else have the address: the next start answers there."""
+        self.kill()
+        self._arguments[1] = str(self.port)
+        if os.name == "posix":  # elsewhere two sockets cannot share an address
+            self._place = socket.socket()
+            self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._place.bind(("127.0.0.1", self.port))  # not listening: connections are refused
+
+    def _let_go(self) -> None:
+        if self._place is not None:
+            self._place.close()
+            self._place = None
 
     def _control(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -371,10 +387,11 @@ def patience_s() -> float:
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def port_of_nobody() -> Iterator[int]:
+    """Return a port where connections are refused; it stays taken, so that nobody begins to listen there."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        yield int(place.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -297,8 +298,9 @@ async def test_stdout_of_a_server_with_agents_holds_the_protocol_alone(tmp_path:
     vendors.model.replace_faults(FaultPlan(faults=(Fault(kind="401", agent="perplexity"), Fault(kind="500", times=2))))
     with (tmp_path / "log").open("w", encoding="utf-8") as log:
         async with Client(stdio_client(server, errlog=log)) as client:
-            while not (await call(client, "list_agents"))["library_ready"]:
-                pass
+            async with asyncio.timeout(600):
+                while not (await call(client, "list_agents"))["library_ready"]:  # noqa: ASYNC110 - the server loads it
+                    await asyncio.sleep(0.1)
             answered = await call(client, "ask_agents", prompt="Explain the Sharpe ratio", task="research")
             reviewed = await finished(client, "code-review", CODE)
     assert answered["status"] == "answered"
