@@ -66,6 +66,11 @@ class Database:
             raise
         return cls(connections, owner)
 
+    @property
+    def is_shared(self) -> bool:
+        """Return whether other processes can open this database too."""
+        return self._connections.location.path is not None
+
     async def close(self) -> None:
         """Finish what runs, then let go of the file."""
         while running := set(self._connections.running):
@@ -84,6 +89,12 @@ class Database:
         if path is None:
             return False
         return await asyncio.to_thread(locks.is_held, _owner_path(path, owner.partition(":")[0]))
+
+    def turn(self, purpose: str) -> locks.Turn:
+        """Return what at most one process that uses this database holds at a time; a dead one holds nothing."""
+        path = self._connections.location.path
+        # Not among the names of owners, which are swept away when nobody holds them.
+        return locks.NoTurn() if path is None else locks.FileLock(path.with_name(f"{path.name}-{purpose}.lock"))
 
     async def check(self) -> str:
         """Return `ok`, or what the database's own quick check found."""
