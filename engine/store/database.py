@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -200,13 +201,12 @@ async def _migrate(engine: AsyncEngine) -> None:
     if version == SCHEMA_VERSION:
         return
     await dialect.use_write_ahead_log(engine)
-    # Alembic takes 0.3 s to import and an up-to-date database never needs it.
-    from engine.store.migrations.upgrade import upgrade
-
+    # Alembic takes 0.3 s to import, for which nobody should wait, and an up-to-date database never needs it.
+    migrations = await asyncio.to_thread(importlib.import_module, "engine.store.migrations.upgrade")
     async with engine.connect() as connection:
         await connection.execution_options(**{dialect.WRITES: True})
         async with connection.begin():
-            await connection.run_sync(upgrade)
+            await connection.run_sync(migrations.upgrade)
 
 
 def _claim_owner(path: Path) -> tuple[str, locks.FileLock]:
