@@ -206,6 +206,11 @@ class Jobs:
                 return view
             await self._wait_a_little(job_id, left)
 
+    @property
+    def has_workers(self) -> bool:
+        """Return whether other processes compute for this one."""
+        return self._workers is not None
+
     def runs_here(self, job_id: str) -> bool:
         """Return whether this process is at the job, or will be when a seat is free."""
         return job_id in self._running

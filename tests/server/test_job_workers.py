@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 
 from engine.jobs import JobView
+from engine.verdicts import verdicts
 from server.assembly import close_lab, open_lab
 from server.job_workers import _PROGRAM, WorkerProcesses
 from server.settings import Settings
+from tools import validation
 from tools.lab import Lab
 from tools.optimization import start_grid_search
+from tools.validation import VerdictResult, get_verdict
 
 pytestmark = pytest.mark.faults
 
@@ -82,11 +85,24 @@ async def finished(lab: Lab, arguments: dict[str, Any]) -> dict[str, Any]:
     return dict(await lab.jobs.result(job_id))
 
 
-async def test_a_worker_finds_what_this_process_finds_and_the_next_job_has_the_same_worker(tmp_path):
+async def judged(lab: Lab, result: dict[str, Any]) -> VerdictResult:
+    async def unheard(*_: object) -> None:
+        """Nobody follows the progress."""
+
+    return await get_verdict.function(run_id=result["items"][0]["run_id"], lab=lab, progress=unheard)
+
+
+async def test_a_worker_finds_what_this_process_finds_and_the_next_job_has_the_same_worker(tmp_path, monkeypatch):
+    monkeypatch.setattr(verdicts, "_MANY_TRIALS", 5)
+    monkeypatch.setattr(validation, "_DIRECT_S", PATIENCE_S)
     async with laboratory(tmp_path / "here") as (lab, _):
         here = await finished(lab, SMALL)
+        verdict_here = await judged(lab, here)
+        assert (await lab.jobs.list(kind="verdict")).total == 0
     async with laboratory(tmp_path / "there", Watched) as (lab, workers):
         there = await finished(lab, SMALL)
+        assert await judged(lab, there) == verdict_here
+        assert [job.state for job in (await lab.jobs.list(kind="verdict")).items] == ["done"]
         await finished(lab, SMALL | {"grid": {"fast": [7], "slow": [70]}})
         assert len(workers.processes) == 1
         assert await lab.store.trial_count(there["study_id"]) == 10
