@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from engine.core.series import Series
 from engine.core.times import iso_utc
-from engine.errors import BadRequest, Cancelled, Conflict, LabError
+from engine.errors import BadRequest, Cancelled, Conflict, LabError, Unavailable
 
 if TYPE_CHECKING:
     from engine.backfill import Backfill, BackfillProgress
-    from engine.ports import Clock, Queue
+    from engine.ports import Clock, JobWorkers, Queue
     from engine.store.job_store import JobRecord, JobState
     from engine.store.store import Store
 
@@ -26,6 +27,12 @@ _LEASE_MS = 30_000
 _HEARTBEAT_S = 0.4
 _GRACE_S = 0.4
 _POLL_S = 0.2
+_HEAVY_TURN = "heavy"
+_WORKER_LOST = {
+    "code": "unavailable",
+    "message": "the process that computed the job ended unexpectedly",
+    "fix": "submit the same request again to go on where it stopped; if that happens again, take a smaller one",
+}
 _FINAL_STATES = frozenset({"done", "failed", "cancelled"})
 # A job whose process died this often may be what kills it; then a person decides.
 _ATTEMPTS_BY_ITSELF = 10
@@ -104,7 +111,7 @@ class InProcessQueue:
     Parameters
     ----------
     start : callable
-        Makes the task of a job, which takes the given seat before it runs.
+        Makes the task of a job of some kind, which takes the given seat before it runs.
     heavy_kinds : collection of str
         Kinds that keep every core busy; they have seats of their own, so that the others need not wait for them.
     at_once, heavy_at_once : int
@@ -113,7 +120,7 @@ class InProcessQueue:
 
     def __init__(
         self,
-        start: Callable[[str, asyncio.Semaphore], None],
+        start: Callable[[str, str, asyncio.Semaphore], None],
         heavy_kinds: Collection[str] = (),
         *,
         at_once: int = 2,
@@ -126,7 +133,7 @@ class InProcessQueue:
 
     def put(self, job_id: str, kind: str) -> None:
         """Make the task of a job."""
-        self._start(job_id, self._heavy_seats if kind in self._heavy_kinds else self._seats)
+        self._start(job_id, kind, self._heavy_seats if kind in self._heavy_kinds else self._seats)
 
 
 class Jobs:
@@ -141,9 +148,13 @@ class Jobs:
     at_once : int
         Jobs running at the same time in this process; the others wait in the order of their submission.
     heavy_kinds : collection of str
-        Kinds of which one runs at a time, beside the others: each keeps every core busy.
+        Kinds of which one runs at a time, beside the others: each keeps every core busy. Processes that share a database
+        take turns.
     queue : Queue, optional
         Who runs jobs instead of this process.
+    workers : JobWorkers, optional
+        Processes that compute the jobs of `worker_kinds`, so that this one goes on answering.
+    worker_kinds : collection of str
     """
 
     def __init__(
@@ -155,10 +166,15 @@ class Jobs:
         at_once: int = 2,
         heavy_kinds: Collection[str] = (),
         queue: Queue | None = None,
+        workers: JobWorkers | None = None,
+        worker_kinds: Collection[str] = (),
     ) -> None:
         self._store = store
         self._clock = clock
         self._bodies = bodies
+        self._heavy_kinds = frozenset(heavy_kinds)
+        self._workers = workers
+        self._worker_kinds = frozenset(worker_kinds)
         self._queue: Queue = queue or InProcessQueue(self._start, heavy_kinds, at_once=at_once)
         self._running: dict[str, _Running] = {}
         self._closing = False
@@ -189,6 +205,11 @@ class Jobs:
             if at_rest or left <= 0:
                 return view
             await self._wait_a_little(job_id, left)
+
+    @property
+    def has_workers(self) -> bool:
+        """Return whether other processes compute for this one."""
+        return self._workers is not None
 
     def runs_here(self, job_id: str) -> bool:
         """Return whether this process is at the job, or will be when a seat is free."""
@@ -244,10 +265,11 @@ class Jobs:
             self._queue.put(record.id, record.kind)
         return _view(record)
 
-    async def run_job(self, job_id: str) -> None:
+    async def run_job(self, job_id: str, context: JobContext | None = None) -> None:
         """Run one job to its end if nobody else does; the same in this process and in a worker's."""
         running = self._running.get(job_id)
-        context = JobContext(job_id) if running is None else running.context
+        if context is None:
+            context = JobContext(job_id) if running is None else running.context
         claimed = await self._store.claim_job(
             job_id, self._store.owner, now_ms=self._clock.now_ms(), lease_ms=_LEASE_MS
         )
@@ -258,17 +280,19 @@ class Jobs:
         """Set running jobs aside as interrupted; the next start goes on with them."""
         self._closing = True
         await asyncio.gather(*(self._stop(running, "interrupted") for running in list(self._running.values())))
+        if self._workers is not None:
+            await self._workers.close()
 
     def _body(self, kind: str) -> JobBody:
         if kind not in self._bodies:
             raise BadRequest(f"unknown kind of job {kind!r}", fix=f"kind is one of {', '.join(sorted(self._bodies))}")
         return self._bodies[kind]
 
-    def _start(self, job_id: str, seats: asyncio.Semaphore) -> None:
+    def _start(self, job_id: str, kind: str, seats: asyncio.Semaphore) -> None:
         if job_id in self._running:
             return
         context = JobContext(job_id)
-        task = asyncio.create_task(self._run_when_seated(job_id, seats), name=job_id)
+        task = asyncio.create_task(self._run_when_seated(job_id, kind, seats), name=job_id)
         self._running[job_id] = _Running(context, task)
         task.add_done_callback(self._forget)
 
@@ -277,9 +301,51 @@ class Jobs:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("job %s broke", task.get_name(), exc_info=error)
 
-    async def _run_when_seated(self, job_id: str, seats: asyncio.Semaphore) -> None:
-        async with seats:
+    async def _run_when_seated(self, job_id: str, kind: str, seats: asyncio.Semaphore) -> None:
+        async with seats, self._turn(kind):
+            if self._workers is not None and kind in self._worker_kinds:
+                await self._run_in_worker(job_id, self._workers)
+            else:
+                await self.run_job(job_id)
+
+    @asynccontextmanager
+    async def _turn(self, kind: str) -> AsyncGenerator[None]:
+        """Wait until no other process that shares the database is at a heavy job."""
+        if kind not in self._heavy_kinds:
+            yield
+            return
+        turn = self._store.turn(_HEAVY_TURN)
+        while not turn.try_acquire():
+            await self._clock.sleep(_POLL_S)
+        try:
+            yield
+        finally:
+            turn.release()
+
+    async def _run_in_worker(self, job_id: str, workers: JobWorkers) -> None:
+        """Have a worker's process run a job; where none can be started, this one does."""
+        try:
+            await workers.run(job_id, self._running[job_id].context.cancelled)
+        except Unavailable as error:
+            logger.warning("job %s runs in the server: %s", job_id, error.message)
             await self.run_job(job_id)
+        finally:
+            await self._write_end_of_worker(job_id)
+
+    async def _write_end_of_worker(self, job_id: str) -> None:
+        """Set a job aside whose worker is gone before it could say how the job ended."""
+        record = await self._store.job(job_id)
+        if record.state != "running" or record.owner is None or await self._store.is_owner_alive(record.owner):
+            return
+        ending = self._running[job_id].ending
+        is_asked = record.cancel_asked or ending == "cancelled"
+        await self._store.finish_job(
+            job_id,
+            record.owner,
+            "cancelled" if is_asked else "interrupted",
+            now_ms=self._clock.now_ms(),
+            error=None if is_asked or ending else _WORKER_LOST,
+        )
 
     async def _run_claimed(self, record: JobRecord, context: JobContext) -> None:
         """Run the body of a job that is ours, and write down how it ended, whatever happens."""

@@ -1,7 +1,8 @@
-"""What the engine asks of the outside: a clock, a feed, and a memory for limits."""
+"""What the engine asks of the outside: a clock, a feed, processes for heavy work, and a memory for limits."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -122,6 +123,22 @@ class Queue(Protocol):
 
     def put(self, job_id: str, kind: str) -> None:
         """Hand a job over; its runner calls `Jobs.run_job`."""
+        ...
+
+
+class JobWorkers(Protocol):
+    """Processes that run jobs, so that the one that serves people keeps its interpreter and its memory to itself."""
+
+    async def run(self, job_id: str, stop: asyncio.Event) -> None:
+        """Have a process run a job and return when it is over or the process is gone.
+
+        `stop` asks the job to stop. A caller that is cancelled ends the process. `Unavailable` means that none could be
+        started; the job is untouched then.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End all processes."""
         ...
 
 

@@ -12,6 +12,7 @@ import httpx2
 
 from agents.pipelines.runner import JOB_KIND, PipelineRunner
 from agents.router import build_router
+from agents.settings import AgentSettings
 from engine.analysis import Analyses
 from engine.backfill import Backfill
 from engine.backtests import Backtests, Holdouts
@@ -22,7 +23,7 @@ from engine.market.clock import SystemClock
 from engine.market.exchange import SimulatedExchange
 from engine.market.limits import RateRules, RequestLimiter
 from engine.market.rest import BybitFeed
-from engine.ports import CandleFeed, Clock, LimitMemory
+from engine.ports import CandleFeed, Clock, JobWorkers, LimitMemory
 from engine.run_inputs import RunInputSource
 from engine.sealed_feed import SealedFeed
 from engine.searches.bodies import SearchParts
@@ -48,10 +49,20 @@ THREAD_SWITCH_S = 0.0005
 JOB_PATIENCE_S = 3_600.0
 
 
-async def open_lab(settings: Settings, serve: ServeLab) -> Lab:
+async def open_lab(
+    settings: Settings, serve: ServeLab, workers: JobWorkers | None = None, *, is_worker: bool = False
+) -> Lab:
     """Open everything; what was opened is closed again when a later part fails.
 
-    `serve` makes a server over the lab when a pipeline of this lab needs the tools.
+    Parameters
+    ----------
+    settings : Settings
+    serve : callable
+        Makes a server over the lab when a pipeline of this lab needs the tools.
+    workers : JobWorkers, optional
+        Processes that compute searches and long examinations, so that this one goes on answering.
+    is_worker : bool
+        This process runs the jobs it is told to, and no agents.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     sys.setswitchinterval(THREAD_SWITCH_S)
@@ -82,19 +93,18 @@ async def open_lab(settings: Settings, serve: ServeLab) -> Lab:
         )
         holdouts = Holdouts(store, backtests, clock)
         verdicts, examinations = Verdicts(store, backtests, holdouts), Examinations(store, backtests)
-        router = build_router(settings.agents(), store, clock)
+        router = build_router(AgentSettings() if is_worker else settings.agents(), store, clock)
         opened.push_async_callback(router.close)
         toolbox = ServerToolbox(serve)
         pipelines = PipelineRunner(router, store, clock, toolbox)
-        bodies = {
-            JOB_KIND: pipelines,
-            "backfill": BackfillBody(patient, store),
-            **search_bodies(parts),
-            **examination_bodies(verdicts, examinations),
-        }
-        jobs = Jobs(store, clock, bodies, heavy_kinds=SEARCH_KINDS)
+        computations = {**search_bodies(parts), **examination_bodies(verdicts, examinations)}
+        bodies = {JOB_KIND: pipelines, "backfill": BackfillBody(patient, store), **computations}
+        # A database in memory is nobody else's, so its jobs stay here.
+        workers = workers if store.is_shared else None
+        jobs = Jobs(store, clock, bodies, heavy_kinds=SEARCH_KINDS, workers=workers, worker_kinds=tuple(computations))
         opened.push_async_callback(jobs.close)
-        await jobs.resume_interrupted()
+        if not is_worker:
+            await jobs.resume_interrupted()
         opened.pop_all()
 
     async def verdict_so_far(run_id: str) -> dict[str, Any]:

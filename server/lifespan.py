@@ -12,6 +12,7 @@ from engine.errors import StorageFailed
 from server.collector import undisturbed_start
 
 if TYPE_CHECKING:
+    from server.job_workers import WorkerProcesses
     from server.settings import Settings
     from server.toolbox import ServeLab
     from tools.lab import Lab
@@ -23,6 +24,8 @@ class LabKeeper:
     def __init__(self, settings: Settings, serve: ServeLab, lab: Lab | None = None) -> None:
         self.settings = settings
         self._serve = serve
+        # A server that stays has others to answer while a search runs; a command waits for its one answer anyway.
+        self.has_workers = False
         self._lab = lab
         # Whoever opened a lab closes it.
         self._is_ours = lab is None
@@ -50,12 +53,19 @@ class LabKeeper:
         # The database and numeric libraries take seconds to import; other calls go on meanwhile.
         assembly = await asyncio.to_thread(importlib.import_module, "server.assembly")
         try:
-            return cast("Lab", await assembly.open_lab(self.settings, self._serve))
+            return cast("Lab", await assembly.open_lab(self.settings, self._serve, self._workers()))
         except OSError as error:  # the folder is a file, is read-only, the disk is gone
             raise StorageFailed(
                 f"the folder of this server cannot be used: {error.strerror or type(error).__name__}",
                 fix="set BST_HOME to a folder that can be written to; `bst doctor` says more",
             ) from error
+
+    def _workers(self) -> WorkerProcesses | None:
+        if not self.has_workers:
+            return None
+        from server.job_workers import WorkerProcesses  # what asyncio needs for processes is not needed to list tools
+
+        return WorkerProcesses(self.settings)
 
     async def close(self) -> None:
         """Close the lab if it was opened; running jobs are marked interrupted and can be resumed."""

@@ -164,6 +164,11 @@ class Settings(BaseSettings):
         """Return the database address."""
         return self.database_url or f"sqlite:///{(self.home / 'bst.sqlite').as_posix()}"
 
+    def told_to_worker(self) -> dict[str, object]:
+        """Return what a process that computes jobs must know, as JSON; no key is among it."""
+        secrets = {name for name, value in self if isinstance(value, SecretStr)}
+        return self.model_dump(mode="json", exclude=secrets)
+
     def agents(self) -> AgentSettings:
         """Return what the agents must be told.
 

@@ -108,6 +108,7 @@ def _new_server(settings: Settings, *, warm_up: bool) -> LabServer:
 
     configure_logging(settings.log_level)
     server = create_server(settings)
+    server.keeper.has_workers = True
     if warm_up:
         server.middleware.append(WarmUp(server.keeper))
     return server

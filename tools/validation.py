@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp.server.mcpserver import Resolve
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,10 +12,15 @@ from tools.arguments import Cursor, RunId, next_cursor, offset_of
 from tools.asking import consent
 from tools.declare import LabHandle, ProgressHandle, tool
 
+if TYPE_CHECKING:
+    from engine.jobs import JobView
+
 NOTHING: list[Literal["regimes", "cpcv"]] = []
 _YEAR_DAYS = 365
 _REMARKABLE = ("imported_into_seal", "imported_beside_seal", "copy_sealed", "rolled_back", "opening_recalled")
 _REMARKS = 10
+# A verdict that another process computes is waited for this long; then it is a job like any other.
+_DIRECT_S = 20.0
 
 
 class WorkingJob(BaseModel):
@@ -75,8 +80,14 @@ async def get_verdict(
 ) -> VerdictResult:
     """Judge a run by a fixed checklist that knows every trial beside it: robust, candidate, fragile or rejected."""
     await progress(0, None, "gathering the trials")
+    request = {"run_id": run_id, "include": include}
     if await lab.verdicts.takes_long(run_id):
-        return VerdictResult(run_id=run_id, job=await _job(lab, "verdict", {"run_id": run_id, "include": include}))
+        return VerdictResult(run_id=run_id, job=await _job(lab, "verdict", request))
+    if lab.jobs.has_workers and await lab.verdicts.has_many_trials(run_id):
+        job = await lab.jobs.wait((await lab.jobs.submit("verdict", request)).id, _DIRECT_S)
+        if job.state != "done":
+            return VerdictResult(run_id=run_id, job=_working(job))
+        return VerdictResult.model_validate(await lab.jobs.result(job.id))
     return VerdictResult.model_validate(await lab.verdicts.judge(run_id, include))
 
 
@@ -263,7 +274,10 @@ async def list_trials(
 
 
 async def _job(lab: LabHandle, kind: str, request: dict[str, Any]) -> WorkingJob:
-    job = await lab.jobs.submit(kind, request)
+    return _working(await lab.jobs.submit(kind, request))
+
+
+def _working(job: JobView) -> WorkingJob:
     return WorkingJob(job_id=job.id, state=job.state, next=f'wait_for_job {{"job_id":"{job.id}"}}, then get_job_result')
 
 

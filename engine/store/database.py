@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -66,6 +67,11 @@ class Database:
             raise
         return cls(connections, owner)
 
+    @property
+    def is_shared(self) -> bool:
+        """Return whether other processes can open this database too."""
+        return self._connections.location.path is not None
+
     async def close(self) -> None:
         """Finish what runs, then let go of the file."""
         while running := set(self._connections.running):
@@ -84,6 +90,12 @@ class Database:
         if path is None:
             return False
         return await asyncio.to_thread(locks.is_held, _owner_path(path, owner.partition(":")[0]))
+
+    def turn(self, purpose: str) -> locks.Turn:
+        """Return what at most one process that uses this database holds at a time; a dead one holds nothing."""
+        path = self._connections.location.path
+        # Not among the names of owners, which are swept away when nobody holds them.
+        return locks.NoTurn() if path is None else locks.FileLock(path.with_name(f"{path.name}-{purpose}.lock"))
 
     async def check(self) -> str:
         """Return `ok`, or what the database's own quick check found."""
@@ -189,13 +201,12 @@ async def _migrate(engine: AsyncEngine) -> None:
     if version == SCHEMA_VERSION:
         return
     await dialect.use_write_ahead_log(engine)
-    # Alembic takes 0.3 s to import and an up-to-date database never needs it.
-    from engine.store.migrations.upgrade import upgrade
-
+    # Alembic takes 0.3 s to import, for which nobody should wait, and an up-to-date database never needs it.
+    migrations = await asyncio.to_thread(importlib.import_module, "engine.store.migrations.upgrade")
     async with engine.connect() as connection:
         await connection.execution_options(**{dialect.WRITES: True})
         async with connection.begin():
-            await connection.run_sync(upgrade)
+            await connection.run_sync(migrations.upgrade)
 
 
 def _claim_owner(path: Path) -> tuple[str, locks.FileLock]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from engine.errors import Unavailable
 
@@ -24,6 +24,29 @@ else:
 
     def _seize(file: BinaryIO) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+class Turn(Protocol):
+    """Something that one holder has at a time."""
+
+    def try_acquire(self) -> bool:
+        """Take it if nobody has it."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
+class NoTurn:
+    """The turn of a database that no other process can open."""
+
+    def try_acquire(self) -> bool:
+        """Take it: nobody else can."""
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
 
 
 class FileLock:

@@ -33,6 +33,8 @@ from engine.verdicts.walk_forwards import real_walk_forward
 SEED = 0
 _REMEMBERED = 32
 SECTIONS = ("regimes", "cpcv")
+# Weighing so many trials takes seconds, a good part of them in code that keeps the interpreter to itself.
+_MANY_TRIALS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,10 @@ class Verdicts:
     async def takes_long(self, run_id: str) -> bool:
         """Say whether a verdict is too long for a direct answer."""
         return effort.verdict_bars(await self._backtests.record(run_id)) > effort.MOST_BARS
+
+    async def has_many_trials(self, run_id: str) -> bool:
+        """Say whether a verdict, though short enough for a direct answer, is better computed in another process."""
+        return any(study.trials > _MANY_TRIALS for study in await self._store.studies_of_run(run_id))
 
     async def judge(
         self, run_id: str, include: Collection[str] = (), context: JobContext | None = None

@@ -1,11 +1,13 @@
 import asyncio
+import sys
 import time
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
 
-from engine.errors import BadRequest, Cancelled, Conflict, NotFound, StorageFailed
-from engine.jobs import Jobs
+from engine.errors import BadRequest, Cancelled, Conflict, NotFound, StorageFailed, Unavailable
+from engine.jobs import JobContext, Jobs
 from engine.store.store import Store
 
 PATIENCE_S = 120.0
@@ -237,4 +239,97 @@ async def test_a_job_that_was_interrupted_ten_times_is_given_up_until_it_is_aske
     body.let_go.set()
     await jobs.submit("count", {"size": 1})
     assert (await jobs.wait(record.id, 60)).state == "done"
+    await jobs.close()
+
+
+async def test_heavy_jobs_of_two_processes_on_one_database_take_turns_and_others_do_not(store, body, tmp_path):
+    other = await Store.open(f"sqlite:///{(tmp_path / 'lab.db').as_posix()}")
+    theirs = CountingBody()
+    elsewhere = Jobs(other, RealClock(), {"heavy": theirs}, heavy_kinds=["heavy"])
+    jobs = Jobs(store, RealClock(), {"heavy": body, "light": body}, heavy_kinds=["heavy"])
+    first = await elsewhere.submit("heavy", {"size": 1})
+    await theirs.began.wait()
+    second = await jobs.submit("heavy", {"size": 2})
+    light = await jobs.submit("light", {"size": 3})
+    await body.began.wait()
+    assert [(await jobs.view(job.id)).state for job in (first, second, light)] == ["running", "queued", "running"]
+    assert body.runs == 1
+    body.let_go.set()
+    theirs.let_go.set()
+    assert [(await jobs.wait(job.id, PATIENCE_S)).state for job in (first, second, light)] == ["done"] * 3
+    await elsewhere.close()
+    await jobs.close()
+    await other.close()
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from engine.store.locks import FileLock
+lock = FileLock(Path(sys.argv[1]))
+print(lock.try_acquire(), flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_a_killed_process_leaves_its_turn_and_one_that_waits_for_it_can_be_cancelled(store, body):
+    jobs = Jobs(store, RealClock(), {"heavy": body}, heavy_kinds=["heavy"])
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, str(store.turn("heavy").path), stdin=PIPE, stdout=PIPE
+    )
+    try:
+        assert (await asyncio.wait_for(holder.stdout.readline(), PATIENCE_S)).strip() == b"True"
+        unwanted = await jobs.submit("heavy", {"size": 1})
+        job = await jobs.submit("heavy", {"size": 2})
+        assert (await jobs.cancel(unwanted.id)).state == "cancelled"
+        assert (await jobs.view(job.id)).state == "queued"
+    finally:
+        holder.kill()
+        await holder.communicate()
+    body.let_go.set()
+    assert (await jobs.wait(job.id, PATIENCE_S)).state == "done"
+    assert body.runs == 1
+    await jobs.close()
+
+
+class OneWorker:
+    """Runs jobs of another `Jobs` as a process of its own would, or none at all."""
+
+    def __init__(self, theirs: Jobs | None) -> None:
+        self._theirs = theirs
+        self.is_closed = False
+
+    async def run(self, job_id, stop):
+        if self._theirs is None:
+            raise Unavailable("no process can be started", fix="none")
+        await self._theirs.run_job(job_id, JobContext(job_id, stop))
+
+    async def close(self):
+        self.is_closed = True
+
+
+async def test_jobs_of_the_kinds_of_workers_run_there_and_others_here(store, body, tmp_path):
+    other = await Store.open(f"sqlite:///{(tmp_path / 'lab.db').as_posix()}")
+    theirs = CountingBody()
+    worker = OneWorker(Jobs(other, RealClock(), {"far": theirs}))
+    jobs = Jobs(store, RealClock(), {"far": body, "near": body}, workers=worker, worker_kinds=["far"])
+    far, near = await jobs.submit("far", {"size": 1}), await jobs.submit("near", {"size": 2})
+    await theirs.began.wait()
+    assert jobs.runs_here(far.id)
+    assert (await store.job(far.id)).owner == other.owner
+    body.let_go.set()
+    assert (await jobs.wait(near.id, PATIENCE_S)).state == "done"
+    assert (await jobs.cancel(far.id)).state == "cancelled"
+    assert (body.runs, theirs.runs, theirs.at_once) == (1, 1, 0)
+    await jobs.close()
+    assert worker.is_closed
+    await other.close()
+
+
+async def test_a_job_runs_here_where_no_worker_can_be_started(store, body):
+    jobs = Jobs(store, RealClock(), {"far": body}, workers=OneWorker(None), worker_kinds=["far"])
+    body.let_go.set()
+    job = await jobs.submit("far", {"size": 1})
+    assert (await jobs.wait(job.id, PATIENCE_S)).state == "done"
+    assert body.runs == 1
     await jobs.close()
