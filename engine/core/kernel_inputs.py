@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.core import kernel
+from engine.core import fill_rules, kernel
 from engine.core.candles import Candles, FloatColumn
 from engine.core.execution import ExecutionSettings, step_ratio
 from engine.core.signals import MOST_ENTRIES, MOST_PARTIAL_TARGETS, EntryOrder, Signals
@@ -16,10 +16,10 @@ from engine.errors import BadRequest, DataMissing
 SMALLEST_FRACTION = 1e-9
 
 _SIZE_MODES = {
-    "equity_fraction": kernel.EQUITY_FRACTION,
-    "quote": kernel.QUOTE,
-    "quantity": kernel.QUANTITY,
-    "risk": kernel.RISK,
+    "equity_fraction": fill_rules.EQUITY_FRACTION,
+    "quote": fill_rules.QUOTE,
+    "quantity": fill_rules.QUANTITY,
+    "risk": fill_rules.RISK,
 }
 
 
