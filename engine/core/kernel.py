@@ -31,6 +31,8 @@ LONG_ENTRY, LONG_EXIT, SHORT_ENTRY, SHORT_EXIT = 1, 2, 4, 8
 AMBIGUOUS, EXPOSED, RUINED_BAR, CAPPED, SKIPS = 0, 1, 2, 3, 4
 COUNTERS = SKIPS + len(SkipReason)
 
+RATIO_BARS = 256
+
 # Columns of the two trade tables (see Trades.from_tables).
 SIDE, SIGNAL_BAR, ENTRY_BAR, EXIT_BAR, REASON, ROW_WIDTH = 0, 1, 2, 3, 4, 5
 ENTRY_PRICE, EXIT_PRICE, QUANTITY_HELD, PNL, GROSS, FEES, MAE, MFE, INITIAL_RISK, RECORD_WIDTH = (
@@ -202,6 +204,40 @@ def _mark(
         for row in range(len(marks)):
             marks[row] = wallet + units * (closes[row] - entry)
             lowest = marks[row] if marks[row] < lowest else lowest
+    return lowest
+
+
+@_part_over_finite
+def _range_of(values: FloatColumn) -> tuple[float, float]:
+    top = bottom = values[0]
+    for row in range(len(values)):
+        top = values[row] if values[row] > top else top
+        bottom = values[row] if values[row] < bottom else bottom
+    return top, bottom
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def lowest_ratio(peak: float, equity: FloatColumn) -> float:
+    """Return the lowest equity / highest equity so far, 1 at most, `peak` the first of the highest.
+
+    Looks at blocks: one that sets no new peak is lowest at its lowest mark, and one that does is walked only when that mark
+    under its own peak would be lower than what was found.
+    """
+    lowest = 1.0
+    for first in range(0, len(equity), RATIO_BARS):
+        block = equity[first : first + RATIO_BARS]
+        top, bottom = _range_of(block)
+        if top <= peak:
+            ratio = bottom / peak
+            lowest = ratio if ratio < lowest else lowest
+        # A debt is the larger fall the smaller its peak was, so its peak has to be known.
+        elif bottom < 0.0 or bottom / top < lowest:
+            for row in range(len(block)):
+                peak = block[row] if block[row] > peak else peak
+                ratio = block[row] / peak
+                lowest = ratio if ratio < lowest else lowest
+        else:
+            peak = top
     return lowest
 
 
