@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.core.candles import FloatColumn
+from engine.core.fill_rules import part_of_loop, whole_steps_down
 from engine.core.full_layout import (
     AGAINST,
     BANKRUPTCY,
@@ -50,7 +51,6 @@ from engine.core.full_layout import (
     TOWARD,
 )
 from engine.core.full_position import IntegerColumn, is_at, leave, stretch
-from engine.core.kernel import part_of_loop, whole_steps_down
 
 # What `_act` reads a candle as: its open, its inside, or an inside that has certainly reached the stop.
 _OPENING, _INSIDE, _STOPPED = 0, 1, 2

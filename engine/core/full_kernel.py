@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.core import kernel
 from engine.core.candles import FloatColumn
 from engine.core.compilation import njit
+from engine.core.fill_rules import gross_of, level_at, part_of_loop
 from engine.core.full_exits import AT_OPEN, INSIDE, NOWHERE, live_through, magnify, target_of, touch
 from engine.core.full_layout import (
     ALLOW_LONG,
@@ -81,7 +82,6 @@ from engine.core.full_layout import (
     WORST,
 )
 from engine.core.full_position import IntegerColumn, enter, leave, move_stop
-from engine.core.kernel import gross_of, level_at, part_of_loop
 
 
 class Inputs(NamedTuple):

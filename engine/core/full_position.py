@@ -7,6 +7,15 @@ from numpy.typing import NDArray
 
 from engine.core import kernel
 from engine.core.candles import FloatColumn
+from engine.core.fill_rules import (
+    NOT_REFUSED,
+    find_quantity,
+    gross_of,
+    level_at,
+    liquidation_of,
+    part_of_loop,
+    refusal_of,
+)
 from engine.core.full_layout import (
     BANKRUPTCY,
     BAR,
@@ -44,10 +53,7 @@ from engine.core.full_layout import (
     SIZE,
     SIZE_MODE,
     SIZE_VALUE,
-    SKIP_MARGIN,
-    SKIP_NO_STOP,
-    SKIP_NOTIONAL,
-    SKIP_QUANTITY,
+    SKIP,
     SKIP_RISK_LIMIT,
     SKIP_RUINED,
     STOP,
@@ -80,7 +86,6 @@ from engine.core.full_layout import (
     WALLET,
     WORST,
 )
-from engine.core.kernel import gross_of, level_at, part_of_loop, whole_steps_down
 
 IntegerColumn = NDArray[np.int64]
 
@@ -169,60 +174,28 @@ def _find_liquidation(f: FloatColumn, k: IntegerColumn) -> None:
         return
     side, entry, quantity, leverage, inverse = f[SIDE], f[ENTRY], f[QUANTITY], f[LEVERAGE], k[INVERSE] != 0
     tier = _tier_of(f, k, quantity / entry if inverse else quantity * entry)
-    maintenance, deduction = f[tier + TIER_MAINTENANCE], f[tier + TIER_DEDUCTION]
-    if inverse:
-        bankruptcy = entry * leverage / (leverage + side) if leverage + side > 0.0 else np.nan
-        coins = quantity / entry
-        above = quantity * (1.0 + side * maintenance)
-        below = coins + side * coins / leverage + side * deduction
-    else:
-        bankruptcy = entry * (1.0 - side / leverage)
-        above = quantity * entry * (1.0 - side / leverage) - side * deduction
-        below = quantity * (1.0 - side * maintenance)
-    f[BANKRUPTCY] = bankruptcy if bankruptcy > 0.0 else np.nan
-    f[LIQUIDATION_PRICE] = np.nan
-    if bankruptcy > 0.0 and above > 0.0 and below > 0.0:
-        f[LIQUIDATION_PRICE] = above / below
+    f[LIQUIDATION_PRICE], f[BANKRUPTCY] = liquidation_of(
+        side, quantity, entry, leverage, f[tier + TIER_MAINTENANCE], f[tier + TIER_DEDUCTION], inverse
+    )
 
 
 @part_of_loop
-def _find_size(  # noqa: C901, PLR0912 - one way for each mode and bound
-    f: FloatColumn, k: IntegerColumn, price: float, stop: float, equity: float, held: float
-) -> int:
+def _find_size(f: FloatColumn, k: IntegerColumn, price: float, stop: float, equity: float, held: float) -> int:
     """Set the quantity and return the counter of why there is none, 0 where there is one; `held` is held already."""
-    inverse, mode, value = k[INVERSE] != 0, k[SIZE_MODE], f[SIZE_VALUE]
+    inverse = k[INVERSE] != 0
     power = equity * f[LEVERAGE] / (1.0 + f[FEE_RESERVE])
     held_value = held / price if inverse else held * price
-    if mode == kernel.EQUITY_FRACTION:
-        quantity = power * value
-        quantity = quantity * price if inverse else quantity / price
-    elif mode == kernel.QUOTE:
-        quantity = value if inverse else value / price
-    elif mode == kernel.QUANTITY:
-        quantity = value
-    else:
-        if np.isnan(stop):
-            return SKIP_NO_STOP
-        unit_risk = 0.0 - gross_of(f[SIDE], 1.0, price, stop, inverse)
-        quantity = np.inf if unit_risk <= 0.0 else equity * value / unit_risk
-        room = power - held_value
-        most = room * price if inverse else room / price
-        if quantity > most:
-            quantity = most
-            k[CAPPED] += 1
-    if f[MAX_QUANTITY] > 0.0 and quantity > f[MAX_QUANTITY]:
-        quantity = f[MAX_QUANTITY]
-        k[CAPPED] += 1
-    if f[LOT_UP] > 0.0:
-        quantity = whole_steps_down(quantity, f[LOT_UP], f[LOT_DOWN])
+    unit_risk = np.nan if np.isnan(stop) else 0.0 - gross_of(f[SIDE], 1.0, price, stop, inverse)
+    quantity, capped = find_quantity(
+        k[SIZE_MODE], f[SIZE_VALUE], equity, power, power - held_value, unit_risk, price, inverse, f[MAX_QUANTITY],
+        f[LOT_UP], f[LOT_DOWN],
+    )  # fmt: skip
+    k[CAPPED] += capped
     f[SIZE] = quantity
     notional = quantity / price if inverse else quantity * price
-    if quantity <= 0.0 or quantity < f[MIN_QUANTITY]:
-        return SKIP_QUANTITY
-    if (quantity if inverse else notional) < f[MIN_NOTIONAL]:
-        return SKIP_NOTIONAL
-    if notional + held_value > power * (1.0 + 1e-9):
-        return SKIP_MARGIN
+    refusal = refusal_of(quantity, notional, inverse, held_value, power, f[MIN_QUANTITY], f[MIN_NOTIONAL])
+    if refusal != NOT_REFUSED:
+        return SKIP + refusal
     if k[TIERS] > 0:
         tier = _tier_of(f, k, notional + held_value)
         if tier < 0 or f[LEVERAGE] > f[tier + TIER_LEVERAGE]:

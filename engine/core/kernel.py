@@ -12,15 +12,26 @@ from numpy.typing import NDArray
 
 from engine.core.candles import FloatColumn
 from engine.core.compilation import njit
+from engine.core.fill_rules import (
+    NOT_REFUSED,
+    distance_at,
+    exit_inside,
+    find_quantity,
+    gross_of,
+    level_at,
+    part_of_loop,
+    refusal_of,
+)
 from engine.core.simulation import SkipReason
 from engine.core.trades import ExitReason
 
 LONG_ENTRY, LONG_EXIT, SHORT_ENTRY, SHORT_EXIT = 1, 2, 4, 8
-EQUITY_FRACTION, QUOTE, QUANTITY, RISK = 0, 1, 2, 3
 
 # Counters: four figures of the run, then one per SkipReason.
 AMBIGUOUS, EXPOSED, RUINED_BAR, CAPPED, SKIPS = 0, 1, 2, 3, 4
 COUNTERS = SKIPS + len(SkipReason)
+
+RATIO_BARS = 256
 
 # Columns of the two trade tables (see Trades.from_tables).
 SIDE, SIGNAL_BAR, ENTRY_BAR, EXIT_BAR, REASON, ROW_WIDTH = 0, 1, 2, 3, 4, 5
@@ -44,15 +55,6 @@ _MAX_BARS, _END_OF_DATA = int(ExitReason.MAX_BARS), int(ExitReason.END_OF_DATA)
 _SKIP_CONFLICT = SKIPS + int(SkipReason.CONFLICTING_SIGNALS)
 _SKIP_DIRECTION = SKIPS + int(SkipReason.DIRECTION_NOT_ALLOWED)
 _SKIP_RUINED = SKIPS + int(SkipReason.RUINED)
-_SKIP_NO_STOP = SKIPS + int(SkipReason.NO_STOP)
-_SKIP_QUANTITY = SKIPS + int(SkipReason.BELOW_MIN_QUANTITY)
-_SKIP_NOTIONAL = SKIPS + int(SkipReason.BELOW_MIN_NOTIONAL)
-_SKIP_MARGIN = SKIPS + int(SkipReason.INSUFFICIENT_MARGIN)
-
-
-# What only compiled code calls needs no wrappers and no cache entry of its own: they are half of its compile time. The
-# stubs of numba lack these two options.
-part_of_loop = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)  # pyright: ignore[reportCallIssue]
 
 
 # Prices are finite (check_inputs): without the question after NaN the compiler makes vectors of running extremes.
@@ -89,42 +91,6 @@ class KernelRules(NamedTuple):
     allow_long: bool
     allow_short: bool
     inverse: bool
-
-
-@part_of_loop
-def gross_of(side: float, quantity: float, entry: float, exit_: float, inverse: bool) -> float:
-    """Return the profit of a position before costs (see engine.core.costs)."""
-    if inverse:
-        return side * quantity * (1.0 / entry - 1.0 / exit_)
-    return side * quantity * (exit_ - entry)
-
-
-@part_of_loop
-def whole_steps_down(value: float, numerator: float, denominator: float) -> float:
-    """Return the value rounded down to whole steps of a decimal (see engine.core.execution.step_ratio)."""
-    return np.floor(value * denominator / numerator * (1.0 + 1e-12)) * numerator / denominator
-
-
-@part_of_loop
-def level_at(price: float, way: float, fraction: float, distance: float, numerator: float, denominator: float) -> float:
-    """Return the level a fraction or else a distance away, above for way 1 and below for -1, on the tick beyond it.
-
-    NaN where there is neither, and where the level would not be a price.
-    """
-    level = price + way * distance if np.isnan(fraction) else price * (1.0 + way * fraction)
-    if numerator > 0.0:
-        ticks = level * denominator / numerator
-        whole = np.ceil(ticks * (1.0 - 1e-12)) if way > 0.0 else np.floor(ticks * (1.0 + 1e-12))
-        level = whole * numerator / denominator
-    return level if level > 0.0 else np.nan
-
-
-@part_of_loop
-def distance_at(column: FloatColumn, bar: int) -> float:
-    """Return the distance frozen at a bar, NaN where there is none."""
-    if len(column) > 0 and column[bar] > 0.0:
-        return column[bar]
-    return np.nan
 
 
 @part_of_loop
@@ -241,6 +207,40 @@ def _mark(
     return lowest
 
 
+@_part_over_finite
+def _range_of(values: FloatColumn) -> tuple[float, float]:
+    top = bottom = values[0]
+    for row in range(len(values)):
+        top = values[row] if values[row] > top else top
+        bottom = values[row] if values[row] < bottom else bottom
+    return top, bottom
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def lowest_ratio(peak: float, equity: FloatColumn) -> float:
+    """Return the lowest equity / highest equity so far, 1 at most, `peak` the first of the highest.
+
+    Looks at blocks: one that sets no new peak is lowest at its lowest mark, and one that does is walked only when that mark
+    under its own peak would be lower than what was found.
+    """
+    lowest = 1.0
+    for first in range(0, len(equity), RATIO_BARS):
+        block = equity[first : first + RATIO_BARS]
+        top, bottom = _range_of(block)
+        if top <= peak:
+            ratio = bottom / peak
+            lowest = ratio if ratio < lowest else lowest
+        # A debt is the larger fall the smaller its peak was, so its peak has to be known.
+        elif bottom < 0.0 or bottom / top < lowest:
+            for row in range(len(block)):
+                peak = block[row] if block[row] > peak else peak
+                ratio = block[row] / peak
+                lowest = ratio if ratio < lowest else lowest
+        else:
+            peak = top
+    return lowest
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars, every rule at its place in it
     open_: FloatColumn,
@@ -345,39 +345,20 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
                     breakeven_from = price * (1.0 + wanted * rules.breakeven)
 
                     # Size on the equity after the old position is closed.
-                    buying_power = wallet * rules.leverage / (1.0 + rules.fee_reserve)
+                    power = wallet * rules.leverage / (1.0 + rules.fee_reserve)
                     bounded = stop > 0.0 and not np.isinf(stop)
-                    if rules.size_mode == EQUITY_FRACTION:
-                        quantity = buying_power * rules.size_value
-                        quantity = quantity * price if rules.inverse else quantity / price
-                    elif rules.size_mode == QUOTE:
-                        quantity = rules.size_value if rules.inverse else rules.size_value / price
-                    elif rules.size_mode == QUANTITY:
-                        quantity = rules.size_value
-                    elif not bounded:
-                        quantity = 0.0
-                        skip = _SKIP_NO_STOP
-                    else:
-                        unit_loss = 0.0 - gross_of(wanted, 1.0, price, stop, rules.inverse)
-                        quantity = wallet * rules.size_value / unit_loss
-                        most = buying_power * price if rules.inverse else buying_power / price
-                        if not quantity <= most:
-                            quantity = most
-                            counters[CAPPED] += 1
-                    if rules.max_quantity > 0.0 and quantity > rules.max_quantity:
-                        quantity = rules.max_quantity
-                        counters[CAPPED] += 1
-                    if rules.lot_numerator > 0.0:
-                        quantity = whole_steps_down(quantity, rules.lot_numerator, rules.lot_denominator)
+                    risk = 0.0 - gross_of(wanted, 1.0, price, stop, rules.inverse) if bounded else np.nan
+                    quantity, capped = find_quantity(
+                        rules.size_mode, rules.size_value, wallet, power, power, risk, price, rules.inverse,
+                        rules.max_quantity, rules.lot_numerator, rules.lot_denominator,
+                    )  # fmt: skip
+                    counters[CAPPED] += capped
                     notional = quantity / price if rules.inverse else quantity * price
-                    quote_value = quantity if rules.inverse else notional
-                    if skip == 0:
-                        if quantity <= 0.0 or quantity < rules.min_quantity:
-                            skip = _SKIP_QUANTITY
-                        elif quote_value < rules.min_notional:
-                            skip = _SKIP_NOTIONAL
-                        elif notional > buying_power * (1.0 + 1e-9):
-                            skip = _SKIP_MARGIN
+                    refusal = refusal_of(
+                        quantity, notional, rules.inverse, 0.0, power, rules.min_quantity, rules.min_notional
+                    )
+                    if refusal != NOT_REFUSED:
+                        skip = SKIPS + refusal
                     if skip == 0:
                         side = wanted
                         entry_bar = bar
@@ -408,26 +389,13 @@ def run_bars(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over the bars,
             stopped = side * against <= side * stop
             reached = side * toward >= side * target
             if stopped or reached:
-                # Rule 3: an open beyond a level decides at once; rule 4: else both levels in one bar are ambiguous.
-                gapped_stop = side * open_[bar] <= side * stop
-                gapped_target = side * open_[bar] >= side * target
-                if gapped_stop:
-                    take_target = False
-                elif gapped_target:
-                    take_target = True
-                elif stopped and reached:
-                    counters[AMBIGUOUS] += 1
-                    take_target = rules.optimistic
-                else:
-                    take_target = reached
-                if take_target:
-                    price = open_[bar] if gapped_target else target
-                    reason = _TAKE_PROFIT
-                    fee_rate = rules.target_fee
-                else:
-                    price = (open_[bar] if gapped_stop else stop) * (1.0 - side * rules.slippage)
-                    reason = stop_reason
-                    fee_rate = rules.taker_fee
+                # Rules 3 and 4.
+                price, takes_target, _, is_ambiguous = exit_inside(
+                    side, open_[bar], against, toward, stop, target, rules.optimistic, rules.slippage
+                )
+                counters[AMBIGUOUS] += is_ambiguous
+                reason = _TAKE_PROFIT if takes_target else stop_reason
+                fee_rate = rules.target_fee if takes_target else rules.taker_fee
                 wallet += _close_trade(rows, records, trades, bar, reason, price, fee_rate, best, worst, rules.inverse)
                 trades += 1
                 side = 0.0

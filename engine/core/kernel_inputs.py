@@ -7,30 +7,40 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.core import kernel
+from engine.core import fill_rules, kernel
 from engine.core.candles import Candles, FloatColumn
 from engine.core.execution import ExecutionSettings, step_ratio
-from engine.core.signals import MOST_ENTRIES, MOST_PARTIAL_TARGETS, EntryOrder, Signals
+from engine.core.signals import MOST_ENTRIES, MOST_PARTIAL_TARGETS, BoolColumn, EntryOrder, Signals
 from engine.errors import BadRequest, DataMissing
 
 SMALLEST_FRACTION = 1e-9
 
 _SIZE_MODES = {
-    "equity_fraction": kernel.EQUITY_FRACTION,
-    "quote": kernel.QUOTE,
-    "quantity": kernel.QUANTITY,
-    "risk": kernel.RISK,
+    "equity_fraction": fill_rules.EQUITY_FRACTION,
+    "quote": fill_rules.QUOTE,
+    "quantity": fill_rules.QUANTITY,
+    "risk": fill_rules.RISK,
 }
 
 
 def check_inputs(candles: Candles, signals: Signals) -> None:
     """Refuse what cannot be simulated: no candles, prices at or below zero, columns of another length, bad levels."""
-    bars = len(candles)
-    if bars == 0:
-        raise DataMissing("there are no candles to simulate", fix="choose a range with candles, or fetch them first")
+    check_signals(candles, signals)
+    check_prices(candles)
+
+
+def check_prices(candles: Candles) -> None:
+    """Refuse prices at or below zero, and those that are not finite."""
     for name in ("open", "high", "low", "close"):
         if not kernel.are_prices(read_only(getattr(candles, name))):
             raise BadRequest(f"the {name} prices hold a value that is not above zero", fix="repair the candles")
+
+
+def check_signals(candles: Candles, signals: Signals) -> None:
+    """Refuse no candles, columns of another length than theirs, and bad levels."""
+    bars = len(candles)
+    if bars == 0:
+        raise DataMissing("there are no candles to simulate", fix="choose a range with candles, or fetch them first")
     for name in ("long_entry", "long_exit", "short_entry", "short_exit"):
         _check_length(name, len(getattr(signals, name)), bars)
     for name in ("stop_distance", "target_distance", "trail_distance"):
@@ -54,13 +64,19 @@ def check_inputs(candles: Candles, signals: Signals) -> None:
 
 def pack_decisions(signals: Signals) -> NDArray[np.uint8]:
     """Return the four decision columns as bits of one byte a bar, in the kernel's order."""
-    packed = np.multiply(signals.long_entry.view(np.uint8), np.uint8(kernel.LONG_ENTRY))
-    shifted = np.empty_like(packed)
+    bits: dict[int, tuple[BoolColumn, int]] = {}
     for column, bit in (
+        (signals.long_entry, kernel.LONG_ENTRY),
         (signals.long_exit, kernel.LONG_EXIT),
         (signals.short_entry, kernel.SHORT_ENTRY),
         (signals.short_exit, kernel.SHORT_EXIT),
     ):
+        # What leaves one side often enters the other: one column for both.
+        bits[id(column)] = (column, bits.get(id(column), (column, 0))[1] | bit)
+    (first, bit), *others = bits.values()
+    packed = np.multiply(first.view(np.uint8), np.uint8(bit))
+    shifted = np.empty_like(packed)
+    for column, bit in others:
         packed |= np.multiply(column.view(np.uint8), np.uint8(bit), out=shifted)
     return packed
 

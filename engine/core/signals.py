@@ -133,21 +133,28 @@ def compute_signals(
     asks for a stop never enters without one.
     """
     evaluator = Evaluator(candles, interval, extras=extras, memo=memo)
-    evaluator.expect(strategy.trees())
+    trees = strategy.trees()
+    evaluator.expect(trees)
+    evaluator.prepare(trees)
     warmup = strategy.warmup_bars(interval)
     levels = [strategy.stop, strategy.target, strategy.trail, *(part.level for part in strategy.partials)]
     if strategy.order is not None:
         levels.append(strategy.order.offset)
     distances = [_distance(evaluator, level) for level in levels]
-    conditions = {rule: _after(warmup, evaluator, strategy.rules.get(rule), len(candles)) for rule in RULES}
+    columns: dict[str, BoolColumn] = {}
+    for tree in (strategy.rules.get(rule) for rule in RULES):
+        if (text := "" if tree is None else tree.text) not in columns:
+            columns[text] = _after(warmup, evaluator, tree, len(candles))
+    conditions = {rule: columns["" if (tree := strategy.rules.get(rule)) is None else tree.text] for rule in RULES}
     void_entries = 0
     given = [distance > 0.0 for distance in distances if distance is not None]
     if given:
         enterable = np.logical_and.reduce(given)
         wanted = conditions["long_entry"] | conditions["short_entry"]
         void_entries = int(np.count_nonzero(wanted & ~enterable))
-        conditions["long_entry"] &= enterable
-        conditions["short_entry"] &= enterable
+        # Not in place: rules of one text share their column.
+        conditions["long_entry"] = conditions["long_entry"] & enterable
+        conditions["short_entry"] = conditions["short_entry"] & enterable
     return Signals(
         long_entry=conditions["long_entry"],
         long_exit=conditions["long_exit"],

@@ -53,8 +53,9 @@ from engine.core import kernel
 from engine.core.candles import Candles
 from engine.core.execution import ExecutionSettings
 from engine.core.full_run import needs_all_rules, run_in_full
-from engine.core.kernel_inputs import check_inputs, kernel_rules, pack_decisions, read_only
+from engine.core.kernel_inputs import check_prices, check_signals, kernel_rules, pack_decisions, read_only
 from engine.core.market_detail import NO_DETAIL, MarketDetail
+from engine.core.side_thread import WORTH_SHARING_BARS, side_by_side
 from engine.core.signals import Signals
 from engine.core.simulation import Entries, Simulation, SkipReason
 from engine.core.trades import Trades
@@ -83,8 +84,9 @@ def simulate(
     -----
     Consecutive rows are consecutive bars, also across a gap in time.
     """
-    check_inputs(candles, signals)
+    check_signals(candles, signals)
     if needs_all_rules(signals, settings, detail):
+        check_prices(candles)
         return run_in_full(candles, signals, settings, detail)
     bars = len(candles)
     most_trades = int(np.count_nonzero(signals.long_entry)) + int(np.count_nonzero(signals.short_entry))
@@ -94,7 +96,7 @@ def simulate(
     records = np.empty((most_trades, kernel.RECORD_WIDTH))
     counters = np.zeros(kernel.COUNTERS, np.int64)
     counters[kernel.RUINED_BAR] = -1
-    count = kernel.run_bars(
+    arguments = (
         read_only(candles.open),
         read_only(candles.high),
         read_only(candles.low),
@@ -110,6 +112,12 @@ def simulate(
         records,
         counters,
     )
+    if bars < WORTH_SHARING_BARS:
+        check_prices(candles)
+        count = kernel.run_bars(*arguments)
+    else:
+        # What the loop makes of prices that are none is thrown away.
+        count, _ = side_by_side(lambda: kernel.run_bars(*arguments), lambda: check_prices(candles))
     ruined_bar = int(counters[kernel.RUINED_BAR])
     trades = Trades.from_tables(rows[:count], records[:count])
     return Simulation(

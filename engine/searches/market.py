@@ -20,9 +20,6 @@ from engine.core.execution import ExecutionSettings
 from engine.core.market_detail import part_of
 from engine.core.run_settings import RunSettings
 from engine.core.series import Category, Series
-from engine.core.signals import Signals
-from engine.core.simulation import Simulation
-from engine.core.simulator import simulate
 from engine.core.strategy import CompiledStrategy, compile_strategy
 from engine.core.strategy_document import StrategyDocument
 from engine.core.sweep import sweep
@@ -69,18 +66,6 @@ class LoadedMarket:
         """Return what trials on this market are recorded under."""
         return evaluation_slice(self.series, self.candles, self.settings, self.rules, self.inputs.described)
 
-    @property
-    def simulator(self) -> Callable[[Candles, Signals, ExecutionSettings], Simulation] | None:
-        """Return what runs one combination here; None where the plain simulator knows all there is."""
-        detail = self.inputs.detail
-        if detail.funding_at_open is None and detail.mark is None and detail.minutes is None:
-            return None
-
-        def simulate_here(candles: Candles, signals: Signals, settings: ExecutionSettings) -> Simulation:
-            return simulate(candles, signals, settings, detail)
-
-        return simulate_here
-
     def part(self, start: int, end: int) -> LoadedMarket:
         """Return the bars [start, end) as a market of their own."""
         inputs = replace(
@@ -117,7 +102,7 @@ class LoadedMarket:
             uses_document_size=self.settings.size is None and document.size is not None,
             threads=threads,
             cancelled=should_stop,
-            simulate_one=self.simulator,
+            detail=self.inputs.detail,
         )
         return EvaluationBatch(
             strategy=document.name,

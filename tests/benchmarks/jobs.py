@@ -16,6 +16,7 @@ from engine.core.candles import Candles
 from engine.core.expressions import tree_of
 from engine.core.expressions.evaluation import Evaluator
 from engine.core.kernel import COUNTERS, RECORD_WIDTH, ROW_WIDTH, RUINED_BAR, run_bars
+from engine.core.market_detail import NO_DETAIL
 from engine.core.metrics import compute_metrics
 from engine.core.portfolio import (
     Leg,
@@ -34,8 +35,8 @@ from engine.core.sweep.batch import Shapes, make_batch
 from engine.core.sweep.blocks import price_blocks
 from engine.core.sweep.columns import ColumnBank, Evaluation
 from engine.core.sweep.levels import level_table
+from engine.core.sweep.perpetual_events import margin_of, settled_bars
 from engine.core.sweep.plan import plan_strategy
-from engine.core.sweep.sweep import _shared_rules
 
 GRID: list[Pair] = [(fast, slow) for fast in range(4, 43, 2) for slow in range(50, 296, 5)]
 ONE: Pair = (20, 50)
@@ -207,13 +208,15 @@ def bare_events(candles: Candles, job: Job) -> Callable[[], object]:
         column.flags.writeable = False
     marks_at = np.arange(1_439, bars, 1_440)
     marks, figures = np.empty((count, len(marks_at))), np.empty((count, event_kernel.FIGURES))
-    blocks, rules = price_blocks(candles), _shared_rules(SETTINGS)
+    nothing = np.zeros(0, np.bool_)
+    blocks, rules = price_blocks(candles), kernel_rules(fed(nothing, nothing, levels=False), SETTINGS)
+    settled, margin = settled_bars(candles, NO_DETAIL), margin_of(candles, NO_DETAIL, ())
     pool = ThreadPoolExecutor(2)
 
     def run(first: int) -> None:
         event_kernel.run_combinations(
             *prices, blocks, batch.masks, batch.mask_rows, bank.table, batch.distance_rows, levels, batch.warmups,
-            rules, marks_at, marks, figures, first, min(first + 32, count),
+            rules, settled, margin, marks_at, marks, figures, first, min(first + 32, count),
         )  # fmt: skip
 
     return lambda: list(pool.map(run, range(0, count, 32)))

@@ -2,7 +2,9 @@
 
     uv run python tests/benchmarks/searches.py [--points 10000] [--bars 20000] [--category linear]
 
-A server with the simulated feed runs as a process of its own; `health_check` is called all the while.
+A server with the simulated feed runs as a process of its own; `health_check` is called all the while. What the kernel
+takes is measured afterwards in this process: the same points and as many bars, funding and margin where the search has
+them, on two threads; the CPU time of the compiled loop and that of the whole computation.
 """
 
 from __future__ import annotations
@@ -14,13 +16,23 @@ import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+from market import make_candles
 from mcp import Client, StdioServerParameters
 
+from engine.core.execution import ExecutionSettings
+from engine.core.market_detail import NO_DETAIL, lay_beside
+from engine.core.perpetual import MarginTier, Settlements
+from engine.core.strategy import parse_strategy
+from engine.core.sweep import event_kernel, sweep
+
+HOUR_MS = 3_600_000
 START = datetime(2023, 1, 1, tzinfo=UTC)
 DOCUMENT = {
     "name": "cross",
@@ -46,6 +58,44 @@ def request_of(points: int, bars: int, category: str) -> dict[str, Any]:
             "slow": {"from": 120, "to": 119 + points // fast, "step": 1},
         },
     }  # fmt: skip
+
+
+def kernel_seconds(points: int, bars: int, category: str) -> tuple[float, float, float]:
+    """Return CPU seconds in the compiled loop, and CPU and wall seconds of the whole computation, of a search's points."""
+    candles = replace(make_candles(bars), ts=int(START.timestamp() * 1000) + np.arange(bars) * HOUR_MS)
+    settings = ExecutionSettings(capital=10_000.0, category="spot", allow_short=False)
+    detail = NO_DETAIL
+    if category != "spot":
+        times = np.arange(candles.ts[0], candles.ts[-1], 8 * HOUR_MS)
+        paid = Settlements(times, np.full(len(times), 1e-4), candles.open[(times - candles.ts[0]) // HOUR_MS])
+        detail = lay_beside(candles, "60", settlements=paid, mark=candles, inverse=category == "inverse")
+        tiers = (MarginTier(2e6, 0.005, 0.0, 100.0), MarginTier(1e12, 0.01, 1e4, 50.0))
+        settings = ExecutionSettings(capital=10_000.0, category=category, margin_tiers=tiers)  # type: ignore[arg-type]
+    grid = request_of(points, bars, category)["grid"]
+    pairs = [{"fast": fast, "slow": slow} for fast in steps(grid["fast"]) for slow in steps(grid["slow"])]
+    compiled, spent = event_kernel.run_combinations, [0.0]
+
+    def timed(*arguments: Any) -> None:
+        began = time.thread_time()
+        compiled(*arguments)
+        spent[0] += time.thread_time() - began
+
+    def run(chosen: list[dict[str, int]]) -> None:
+        sweep(candles, parse_strategy(DOCUMENT), chosen, "60", settings, detail=detail, threads=2)
+
+    run(pairs[:20])
+    event_kernel.run_combinations = timed
+    try:
+        wall, began = time.perf_counter(), time.process_time()
+        run(pairs)
+        return spent[0], time.process_time() - began, time.perf_counter() - wall
+    finally:
+        event_kernel.run_combinations = compiled
+
+
+def steps(axis: dict[str, int]) -> range:
+    """Return the values of one axis of a grid."""
+    return range(axis["from"], axis["to"] + 1, axis["step"])
 
 
 async def answer(client: Client, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -79,6 +129,11 @@ async def probe(client: Client, waits_s: list[float], ended: asyncio.Event) -> N
         await asyncio.sleep(0.02)
 
 
+def children_seconds() -> float:
+    """Return the CPU seconds of the server so far."""
+    return sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children(recursive=True))
+
+
 async def measure(points: int, bars: int, category: str, home: str) -> None:
     """Print the figures of one search."""
     environment = os.environ | {"BST_HOME": home, "BST_FEED": "simulated"}
@@ -96,13 +151,21 @@ async def measure(points: int, bars: int, category: str, home: str) -> None:
         waits_s: list[float] = []
         ended = asyncio.Event()
         probing = asyncio.create_task(probe(client, waits_s, ended))
+        before_s = children_seconds()
         took, result = await searched(client, request)
+        server_s = children_seconds() - before_s
         ended.set()
         await probing
     at = {share: np.percentile(waits_s, share) * 1000 for share in (50, 99, 100)}
     print(
-        f"{category}: {result['total']:,} points x {result['data']['bars']:,} bars in {took:.1f} s "
-        f"({result['total'] / took:,.0f} points/s), {result['trials']:,} trials recorded"
+        f"{category}: {result['total']:,} points x {result['data']['bars']:,} bars in {took:.1f} s, "
+        f"{server_s:.1f} s of CPU ({result['total'] / took:,.0f} points/s), {result['trials']:,} trials recorded"
+    )
+    loop_s, cpu_s, wall_s = kernel_seconds(points, bars, category)
+    print(
+        f"kernel: {loop_s:.2f} s of CPU, {loop_s / 2:.2f} s on two threads; computation with indicators and masks: "
+        f"{cpu_s:.2f} s of CPU, {wall_s:.2f} s; share of the search outside the kernel {1 - loop_s / 2 / took:.0%}, "
+        f"outside the computation {1 - wall_s / took:.0%}"
     )
     print(f"health_check meanwhile ({len(waits_s)} calls): median {at[50]:.1f} ms, p99 {at[99]:.1f} ms, "
           f"longest {at[100]:.1f} ms; before: median {np.median(quiet) * 1000:.1f} ms")  # fmt: skip

@@ -25,6 +25,7 @@ from engine.core.expressions.warmup import check_nesting
 from engine.core.indicators.kernels import without_infinities
 from engine.core.indicators.registry import AnyColumn
 from engine.core.resample import closed_rows, resample, spread
+from engine.core.side_thread import WORTH_SHARING_BARS, side_by_side
 from engine.core.timeframes import DAY_MS, Interval
 from engine.errors import BadRequest, DataMissing
 
@@ -67,6 +68,25 @@ class Evaluator:
             self._uses[tree.text] += 1
             for part in tree.walk():
                 self._uses.update(operand.text for operand in part.operands)
+
+    def prepare(self, trees: Iterable[Node]) -> None:
+        """Compute the calls in some trees, two at a time where they do not need each other and there are many bars."""
+        if len(self._candles) < WORTH_SHARING_BARS:
+            return
+        levels: dict[int, dict[tuple[str, ...], Call]] = {}
+        for tree in trees:
+            _collect_calls(tree, levels)
+        for _, calls in sorted(levels.items()):
+            halves = list(calls.values())[::2], list(calls.values())[1::2]
+            if halves[1]:
+                side_by_side(
+                    lambda half=halves[0]: self._compute_all(half), lambda half=halves[1]: self._compute_all(half)
+                )
+
+    def _compute_all(self, calls: Iterable[Call]) -> None:
+        with np.errstate(all="ignore"):
+            for call in calls:
+                self._value(call)
 
     def numbers(self, tree: Node) -> FloatColumn:
         """Return the column of a number (shape (n,), float64; NaN where there is none)."""
@@ -212,6 +232,18 @@ class Evaluator:
             else:
                 total = np.add(total, self._value(term))
         return without_infinities(total)
+
+
+def _collect_calls(tree: Node, levels: dict[int, dict[tuple[str, ...], Call]]) -> int:
+    """Put the calls of a tree on levels, those on the first need no other call, and return how many levels it has."""
+    if isinstance(tree, HigherFrame):
+        return 0
+    height = max((_collect_calls(operand, levels) for operand in tree.operands), default=0)
+    if not isinstance(tree, Call):
+        return height
+    # Siblings are computed in one pass, so one of them stands for all.
+    levels.setdefault(height, {}).setdefault(tuple(_sibling_texts(tree)) or (tree.text,), tree)
+    return height + 1
 
 
 class _Prefixed(dict[str, AnyColumn]):

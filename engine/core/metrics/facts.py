@@ -69,7 +69,8 @@ class Facts:
 
 def gather_facts(simulation: Simulation, candles: Candles, interval: Interval, settings: ExecutionSettings) -> Facts:
     """Return the base series of one run."""
-    times, equity = daily_marks(candles.ts, simulation.equity, interval)
+    times, rows = _daily_rows(candles.ts, interval)
+    equity = simulation.equity[rows]
     first_ms = int(candles.ts[0])
     marks = np.concatenate(([settings.capital], equity))
     is_solvent = bool(np.all(marks > 0))
@@ -81,7 +82,7 @@ def gather_facts(simulation: Simulation, candles: Candles, interval: Interval, s
         marks_ms=np.concatenate(([first_ms], times)),
         marks=marks,
         returns=marks[1:] / marks[:-1] - 1.0 if is_solvent else None,
-        market_returns=_market_returns(simulation.warmup_bars + 1, candles, interval),
+        market_returns=_market_returns(simulation.warmup_bars + 1, candles, rows),
         drawdowns=1.0 - marks / np.maximum.accumulate(marks),
         elapsed_days=(next_open(interval, int(candles.ts[-1])) - first_ms) / DAY_MS,
         wins=pnl[pnl > 0],
@@ -89,10 +90,9 @@ def gather_facts(simulation: Simulation, candles: Candles, interval: Interval, s
     )
 
 
-def _market_returns(first_fill: int, candles: Candles, interval: Interval) -> FloatColumn | None:
+def _market_returns(first_fill: int, candles: Candles, rows: NDArray[np.intp]) -> FloatColumn | None:
     if first_fill >= len(candles):
         return None
-    _, rows = _daily_rows(candles.ts, interval)
     worth = np.where(rows < first_fill, 1.0, candles.close[rows] / candles.open[first_fill])
     held = np.concatenate(([1.0], worth))
     return held[1:] / held[:-1] - 1.0

@@ -16,9 +16,10 @@ from engine.core import full_layout as unit
 from engine.core import kernel
 from engine.core.candles import FloatColumn, TimeColumn
 from engine.core.compilation import njit
+from engine.core.fill_rules import EQUITY_FRACTION, QUOTE, gross_of, part_of_loop, whole_steps_down
+from engine.core.fill_rules import QUANTITY as FIXED_QUANTITY
 from engine.core.full_exits import live_through
 from engine.core.full_position import enter, leave, move_stop
-from engine.core.kernel import gross_of, part_of_loop, whole_steps_down
 from engine.core.portfolio import layout
 from engine.core.portfolio.layout import (
     AMBIGUOUS,
@@ -250,12 +251,12 @@ def _find_quantity(
     power = equity * a[LEVERAGE] / (1.0 + a[FEE_RESERVE])
     left = power - used
     mode, value, capped = n[SIZE_MODE], a[SIZE_VALUE], 0
-    if mode == kernel.QUANTITY:
+    if mode == FIXED_QUANTITY:
         quantity = value
-    elif mode == kernel.QUOTE:
+    elif mode == QUOTE:
         quantity = value if inverse else value / price
     else:
-        if mode == kernel.EQUITY_FRACTION:
+        if mode == EQUITY_FRACTION:
             share = power * value * weight
             quantity = share * price if inverse else share / price
         elif np.isnan(unit_risk):

@@ -38,17 +38,18 @@ def price_blocks(candles: Candles) -> PriceBlocks:
     """Return the blocks of some candles."""
     close_bits = np.ascontiguousarray(candles.close).view(np.int64)
     return PriceBlocks(
-        _whole(candles.high, SMALL).max(axis=1),
-        _whole(candles.low, SMALL).min(axis=1),
-        _whole(candles.high, LARGE).max(axis=1),
-        _whole(candles.low, LARGE).min(axis=1),
+        whole_blocks(candles.high, SMALL).max(axis=1),
+        whole_blocks(candles.low, SMALL).min(axis=1),
+        whole_blocks(candles.high, LARGE).max(axis=1),
+        whole_blocks(candles.low, LARGE).min(axis=1),
         close_bits.copy(),
-        _runs(_whole(close_bits, LARGE).max(axis=1), np.maximum),
-        _runs(_whole(close_bits, LARGE).min(axis=1), np.minimum),
+        _runs(whole_blocks(close_bits, LARGE).max(axis=1), np.maximum),
+        _runs(whole_blocks(close_bits, LARGE).min(axis=1), np.minimum),
     )
 
 
-def _whole(column: NDArray[Any], size: int) -> NDArray[Any]:
+def whole_blocks(column: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return the whole blocks of a column, a row each."""
     count = len(column) // size
     return column[: count * size].reshape(count, size)
 

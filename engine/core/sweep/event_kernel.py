@@ -7,16 +7,25 @@ rises and falls with the close, rounding included. Figures are those of the bar 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.core.candles import FloatColumn
 from engine.core.compilation import njit
-from engine.core.kernel import EQUITY_FRACTION, QUANTITY, QUOTE
+from engine.core.fill_rules import (
+    NOT_REFUSED,
+    exit_inside,
+    find_quantity,
+    gross_of,
+    level_at,
+    liquidation_of,
+    part_of_loop,
+    refusal_of,
+)
+from engine.core.kernel import KernelRules
 from engine.core.sweep.blocks import PriceBlocks
 from engine.core.sweep.masks import Words
+from engine.core.sweep.perpetual_events import Margin, Settled
 
 # Columns of the table of figures.
 (FINAL, TRADES, WINS, LOSSES, WON, LOST, FEES, EXPOSED, LOWEST_RATIO, FIGURES) = range(10)
@@ -26,47 +35,6 @@ from engine.core.sweep.masks import Words
 (LONG_ENTRY, LONG_EXIT, SHORT_ENTRY, SHORT_EXIT, STOP_GIVEN, TARGET_GIVEN, TRAIL_GIVEN, MASKS) = range(8)
 
 
-class SharedRules(NamedTuple):
-    """Settings all combinations share, as scalars; zero numerators and quantities mean none."""
-
-    capital: float
-    taker_fee: float
-    target_fee: float
-    fee_reserve: float
-    slippage: float
-    size_mode: int
-    leverage: float
-    lot_numerator: float
-    lot_denominator: float
-    tick_numerator: float
-    tick_denominator: float
-    min_quantity: float
-    min_notional: float
-    max_quantity: float
-    optimistic: bool
-    allow_long: bool
-    allow_short: bool
-    inverse: bool
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _gross(side: float, quantity: float, entry: float, exit_: float, inverse: bool) -> float:
-    if inverse:
-        return side * quantity * (1.0 / entry - 1.0 / exit_)
-    return side * quantity * (exit_ - entry)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _level(price: float, way: float, fraction: float, distance: float, numerator: float, denominator: float) -> float:
-    """Return the level a fraction or else a distance away, on the tick beyond it; NaN where there is none."""
-    level = price + way * distance if np.isnan(fraction) else price * (1.0 + way * fraction)
-    if numerator > 0.0:
-        ticks = level * denominator / numerator
-        whole = np.ceil(ticks * (1.0 - 1e-12)) if way > 0.0 else np.floor(ticks * (1.0 + 1e-12))
-        level = whole * numerator / denominator
-    return level if level > 0.0 else np.nan
-
-
 @njit(cache=True, nogil=True, error_model="numpy")
 def _distance(distances: NDArray[np.float64], row: int, bar: int) -> float:
     if row >= 0 and distances[row, bar] > 0.0:
@@ -74,35 +42,33 @@ def _distance(distances: NDArray[np.float64], row: int, bar: int) -> float:
     return np.nan
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _quantity(rules: SharedRules, value: float, wallet: float, price: float, side: float, stop: float) -> float:
-    """Return how much to trade at a fill, 0 where the entry is not taken."""
-    buying_power = wallet * rules.leverage / (1.0 + rules.fee_reserve)
-    if rules.size_mode == EQUITY_FRACTION:
-        quantity = buying_power * value
-        quantity = quantity * price if rules.inverse else quantity / price
-    elif rules.size_mode == QUOTE:
-        quantity = value if rules.inverse else value / price
-    elif rules.size_mode == QUANTITY:
-        quantity = value
-    elif not (stop > 0.0 and not np.isinf(stop)):
-        return 0.0
-    else:
-        unit_loss = 0.0 - _gross(side, 1.0, price, stop, rules.inverse)
-        quantity = wallet * value / unit_loss
-        most = buying_power * price if rules.inverse else buying_power / price
-        if not quantity <= most:
-            quantity = most
-    if rules.max_quantity > 0.0 and quantity > rules.max_quantity:
-        quantity = rules.max_quantity
-    if rules.lot_numerator > 0.0:
-        steps = np.floor(quantity * rules.lot_denominator / rules.lot_numerator * (1.0 + 1e-12))
-        quantity = steps * rules.lot_numerator / rules.lot_denominator
-    notional = quantity / price if rules.inverse else quantity * price
-    quote_value = quantity if rules.inverse else notional
-    if quantity <= 0.0 or quantity < rules.min_quantity or quote_value < rules.min_notional:
-        return 0.0
-    return 0.0 if notional > buying_power * (1.0 + 1e-9) else quantity
+@part_of_loop
+def _tier_of(margin: Margin, value: float, leverage: float) -> int:
+    """Return the tier of a position, -1 where its value or its leverage is above the limit."""
+    for tier in range(len(margin.limit)):
+        if value <= margin.limit[tier]:
+            return tier if leverage <= margin.leverage[tier] else -1
+    return -1
+
+
+@part_of_loop
+def _first_liquidation(margin: Margin, first: int, last: int, side: float, level: float) -> int:
+    """Return the first bar in [first, last) whose marks reach the liquidation price, -1 where none does."""
+    marks = margin.low if side > 0.0 else margin.high
+    small = margin.small_low if side > 0.0 else margin.small_high
+    large = margin.large_low if side > 0.0 else margin.large_high
+    level = side * level
+    bar = first
+    while bar < last:
+        if bar & 63 == 0 and bar + 64 <= last and side * large[bar >> 6] > level:
+            bar += 64
+        elif bar & 7 == 0 and bar + 8 <= last and side * small[bar >> 3] > level:
+            bar += 8
+        elif side * marks[bar] <= level:
+            return bar
+        else:
+            bar += 1
+    return -1
 
 
 # Position of the only set bit of a word: de Bruijn multiplication (Leiserson, Prokop and Randall 1998).
@@ -217,7 +183,7 @@ def _find_hit(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one search, every leve
     down: float,
 ) -> tuple[int, float]:
     """Return the first bar in [first, limit) that reaches a level, else -1, and the stop that stood in it."""
-    best = price
+    best: float = price
     bar = first
     adverse, favourable = (low, high) if side > 0.0 else (high, low)
     # The usual kind: a trail by a fraction or none, levels as they come.
@@ -239,7 +205,7 @@ def _find_hit(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one search, every leve
                     best_then = toward if side * toward > side * best else best
                     stop_then = stop
                     if trails and side * best_then >= side * trail_from:
-                        level = _level(best_then, -side, trail_fraction, trail_gap, up, down)
+                        level = level_at(best_then, -side, trail_fraction, trail_gap, up, down)
                         if side * level > side * stop:
                             stop_then = level
                     # The stop cannot be tighter inside the block than it is after it.
@@ -267,11 +233,11 @@ def _find_hit(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one search, every leve
                 best = favourable[bar]
             if breaks_even and side * best >= side * breakeven_from:
                 breaks_even = False
-                level = _level(price, -side, 0.0, np.nan, up, down)
+                level = level_at(price, -side, 0.0, np.nan, up, down)
                 if side * level > side * stop:
                     stop = level
             if trails and side * best >= side * trail_from:
-                level = _level(best, -side, trail_fraction, trail_gap, up, down)
+                level = level_at(best, -side, trail_fraction, trail_gap, up, down)
                 if side * level > side * stop:
                     stop = level
             bar += 1
@@ -291,7 +257,9 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
     distance_rows: NDArray[np.int64],
     levels: NDArray[np.float64],
     warmups: NDArray[np.int64],
-    rules: SharedRules,
+    rules: KernelRules,
+    settled: Settled,
+    margin: Margin,
     mark_bars: NDArray[np.int64],
     marks: NDArray[np.float64],
     figures: NDArray[np.float64],
@@ -315,7 +283,10 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
     levels : ndarray of float64, shape (p, LEVELS)
         Fractions, NaN where there is none; MAX_BARS 0 where there is none.
     warmups : ndarray of int64, shape (p,)
-    rules : SharedRules
+    rules : KernelRules
+        What all combinations share; levels, size and time limit are those of the table.
+    settled : Settled
+    margin : Margin
     mark_bars : ndarray of int64, shape (m,)
         Ascending bars whose close is marked.
     marks : output, shape (p, m)
@@ -334,7 +305,8 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
     long_allowed = everything if rules.allow_long else np.uint64(0)
     short_allowed = everything if rules.allow_short else np.uint64(0)
     up, down = rules.tick_numerator, rules.tick_denominator
-    mark_count = len(mark_bars)
+    mark_count, settlements = len(mark_bars), len(settled.bar)
+    is_margined = len(margin.limit) > 0
 
     for row in range(first, last):
         buys, sells = masks[LONG_ENTRY][mask_rows[row, LONG_ENTRY]], masks[SHORT_ENTRY][mask_rows[row, SHORT_ENTRY]]
@@ -366,7 +338,8 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
         trail_fraction, activation = levels[row, TRAIL], levels[row, ACTIVATION]
         breakeven, size_value = levels[row, BREAKEVEN], levels[row, SIZE]
         max_bars = int(levels[row, MAX_BARS])
-        wallet = peak = rules.capital
+        wallet: float = rules.capital
+        peak = wallet
         lowest_ratio = 1.0
         trades = wins = losses = exposed = 0
         won = lost = fees_paid = 0.0
@@ -383,32 +356,52 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
             while True:
                 # At this open the account is flat and an entry is wanted.
                 price = open_[bar] * (1.0 + side * rules.slippage)
-                quantity = 0.0
-                stop = target = trail_gap = trail_from = np.nan
+                quantity = notional = 0.0
+                stop = target = trail_gap = trail_from = liquidation = bankruptcy = np.nan
+                tier = 0
                 if wallet > 0.0 and (rules.allow_long if side > 0.0 else rules.allow_short):
                     gap = _distance(distances, distance_rows[row, 0], bar - 1)
-                    stop = _level(price, -side, stop_fraction, gap, up, down)
+                    stop = level_at(price, -side, stop_fraction, gap, up, down)
                     if np.isnan(stop):
                         stop = -side * np.inf
                     gap = _distance(distances, distance_rows[row, 1], bar - 1)
-                    target = _level(price, side, target_fraction, gap, up, down)
+                    target = level_at(price, side, target_fraction, gap, up, down)
                     if np.isnan(target):
                         target = side * np.inf
                     trail_gap = _distance(distances, distance_rows[row, 2], bar - 1)
                     trail_from = price * (1.0 + side * activation)
                     if np.isnan(trail_from):
                         trail_from = -side * np.inf
-                        level = _level(price, -side, trail_fraction, trail_gap, up, down)
+                        level = level_at(price, -side, trail_fraction, trail_gap, up, down)
                         if side * level > side * stop:
                             stop = level
-                    quantity = _quantity(rules, size_value, wallet, price, side, stop)
+                    power = wallet * rules.leverage / (1.0 + rules.fee_reserve)
+                    bounded = stop > 0.0 and not np.isinf(stop)
+                    risk = 0.0 - gross_of(side, 1.0, price, stop, rules.inverse) if bounded else np.nan
+                    quantity, _ = find_quantity(
+                        rules.size_mode, size_value, wallet, power, power, risk, price, rules.inverse,
+                        rules.max_quantity, rules.lot_numerator, rules.lot_denominator,
+                    )  # fmt: skip
+                    notional = quantity / price if rules.inverse else quantity * price
+                    refusal = refusal_of(
+                        quantity, notional, rules.inverse, 0.0, power, rules.min_quantity, rules.min_notional
+                    )
+                    if refusal == NOT_REFUSED and is_margined:
+                        tier = _tier_of(margin, notional, rules.leverage)
+                        if tier >= 0:
+                            liquidation, bankruptcy = liquidation_of(
+                                side, quantity, price, rules.leverage, margin.maintenance[tier],
+                                margin.deduction[tier], rules.inverse,
+                            )  # fmt: skip
+                    if refusal != NOT_REFUSED or tier < 0:
+                        quantity = 0.0
                 if quantity == 0.0:
                     decided = bar
                     break
                 while mark < mark_count and mark_bars[mark] < bar:
                     marks[row, mark] = wallet
                     mark += 1
-                fees = (quantity / price if rules.inverse else quantity * price) * rules.taker_fee
+                fees = notional * rules.taker_fee
                 wallet -= fees
                 trails = not np.isnan(trail_fraction) or not np.isnan(trail_gap)
 
@@ -424,35 +417,65 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
                         trails, trail_from, trail_fraction, trail_gap,
                         not np.isnan(breakeven), price * (1.0 + side * breakeven), up, down,
                     )  # fmt: skip
+                liquidated = -1
+                if not np.isnan(liquidation):
+                    liquidated = _first_liquidation(margin, bar, hit + 1 if hit >= 0 else limit, side, liquidation)
+                if liquidated >= 0 and liquidated != hit:
+                    hit = liquidated
+                    stop, target = -side * np.inf, side * np.inf
                 end = hit if hit >= 0 else limit
-                # Closes [bar, held) are marked with the position open.
+                # Closes [bar, held) are marked with the position open, from settlement to settlement.
                 held = min(end, bars - 1)
                 ruin = -1
-                if held > bar:
-                    extremes[0], extremes[1] = _extremes(blocks, bar, held)
-                    best_close = extreme_closes[0 if side > 0.0 else 1]
-                    worst_close = extreme_closes[1 if side > 0.0 else 0]
-                    highest = wallet + _gross(side, quantity, price, best_close, rules.inverse)
-                    lowest = wallet + _gross(side, quantity, price, worst_close, rules.inverse)
+                funding = 0.0
+                units = side * quantity
+                settlement = settled.next_row[bar] if settlements > 0 else 0
+                start = bar
+                while start < held and ruin < 0:
+                    until, is_whole = held, False
+                    if settlement < settlements:
+                        if settled.bar[settlement] == start:
+                            if start > bar:
+                                paid = units * settled.at_open[settlement]
+                                wallet -= paid
+                                funding += paid
+                            paid = units * settled.inside[settlement]
+                            wallet -= paid
+                            funding += paid
+                            settlement += 1
+                            is_whole = True
+                        if settlement < settlements and settled.bar[settlement] <= held:
+                            until = settled.bar[settlement]
+                        else:
+                            is_whole = False
+                    if is_whole:
+                        top, bottom = settled.high[settlement - 1], settled.low[settlement - 1]
+                    else:
+                        extremes[0], extremes[1] = _extremes(blocks, start, until)
+                        top, bottom = extreme_closes[0], extreme_closes[1]
+                    highest = wallet + gross_of(side, quantity, price, top if side > 0.0 else bottom, rules.inverse)
+                    lowest = wallet + gross_of(side, quantity, price, bottom if side > 0.0 else top, rules.inverse)
+                    last_marked = until
                     if lowest <= 0.0:
-                        ruin = bar
-                        while wallet + _gross(side, quantity, price, close[ruin], rules.inverse) > 0.0:
+                        ruin = start
+                        while wallet + gross_of(side, quantity, price, close[ruin], rules.inverse) > 0.0:
                             ruin += 1
-                        held = ruin
+                        last_marked = ruin
                     if highest <= peak and ruin < 0:
                         lowest_ratio = min(lowest_ratio, lowest / peak)
                     elif ruin >= 0 or lowest / max(peak, highest) < lowest_ratio:
-                        for inside in range(bar, held):
-                            marked = wallet + _gross(side, quantity, price, close[inside], rules.inverse)
+                        for inside in range(start, last_marked):
+                            marked = wallet + gross_of(side, quantity, price, close[inside], rules.inverse)
                             peak = max(peak, marked)
                             lowest_ratio = min(lowest_ratio, marked / peak)
                     else:
                         peak = highest
-                while mark < mark_count and mark_bars[mark] < held:
-                    marks[row, mark] = wallet + _gross(
-                        side, quantity, price, close[int(mark_bars[mark])], rules.inverse
-                    )
-                    mark += 1
+                    while mark < mark_count and mark_bars[mark] < last_marked:
+                        marks[row, mark] = wallet + gross_of(
+                            side, quantity, price, close[int(mark_bars[mark])], rules.inverse
+                        )
+                        mark += 1
+                    start = until
 
                 # The exit: ruin at a close, a level inside a bar, the end of the data, or an order at an open.
                 fee_rate = rules.taker_fee
@@ -461,35 +484,39 @@ def run_combinations(  # noqa: C901, PLR0912, PLR0913, PLR0915 - one loop over t
                     left = ruin
                     exit_price = close[ruin]
                 elif hit >= 0:
-                    gapped_stop = side * open_[hit] <= side * stop
-                    gapped_target = side * open_[hit] >= side * target
                     against = low[hit] if side > 0.0 else high[hit]
                     toward = high[hit] if side > 0.0 else low[hit]
-                    stopped, reached = side * against <= side * stop, side * toward >= side * target
-                    if gapped_stop:
-                        takes_target = False
-                    elif gapped_target:
-                        takes_target = True
-                    elif stopped and reached:
-                        takes_target = rules.optimistic
-                    else:
-                        takes_target = reached
+                    exit_price, takes_target, is_gap, _ = exit_inside(
+                        side, open_[hit], against, toward, stop, target, rules.optimistic, rules.slippage
+                    )
+                    if liquidated >= 0:
+                        at_once = side * margin.open[hit] <= side * liquidation
+                        survives = is_gap or (takes_target and rules.optimistic)
+                        stops_first = side * against <= side * stop and side * stop >= side * liquidation
+                        if at_once or not (survives or stops_first):
+                            exit_price, takes_target = bankruptcy, False
                     if takes_target:
-                        exit_price = open_[hit] if gapped_target else target
                         fee_rate = rules.target_fee
-                    else:
-                        exit_price = (open_[hit] if gapped_stop else stop) * (1.0 - side * rules.slippage)
                 elif end == bars:
                     left = bars - 1
                     exit_price = close[left]
                 else:
                     exit_price = open_[end] * (1.0 - side * rules.slippage)
                 at_open = ruin < 0 and hit < 0 and end < bars
-                gross = _gross(side, quantity, price, exit_price, rules.inverse)
+                if ruin < 0 and settlement < settlements and settled.bar[settlement] == left:
+                    if left > bar:
+                        paid = units * settled.at_open[settlement]
+                        wallet -= paid
+                        funding += paid
+                    if not at_open:
+                        paid = units * settled.inside[settlement]
+                        wallet -= paid
+                        funding += paid
+                gross = gross_of(side, quantity, price, exit_price, rules.inverse)
                 fee = (quantity / exit_price if rules.inverse else quantity * exit_price) * fee_rate
                 fees += fee
                 wallet += gross - fee
-                profit = gross - fees
+                profit = gross - fees - funding
                 trades += 1
                 fees_paid += fees
                 exposed += left - bar + (0 if at_open else 1)

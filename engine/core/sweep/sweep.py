@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.core.candles import Candles, FloatColumn
-from engine.core.execution import ExecutionSettings, step_ratio
+from engine.core.execution import ExecutionSettings
 from engine.core.expressions.limits import MAX_WARMUP
 from engine.core.expressions.nodes import Node
-from engine.core.kernel import EQUITY_FRACTION, QUANTITY, QUOTE, RISK
+from engine.core.kernel import KernelRules
+from engine.core.kernel_inputs import check_inputs, kernel_rules, read_only
+from engine.core.market_detail import NO_DETAIL, MarketDetail
 from engine.core.metrics.facts import daily_marks
 from engine.core.signals import Signals, compute_signals
 from engine.core.simulation import Simulation
-from engine.core.simulator import check_inputs, simulate
+from engine.core.simulator import simulate
 from engine.core.strategy import compile_strategy
 from engine.core.strategy_document import StrategyDocument
 from engine.core.sweep import event_kernel as kernel
@@ -33,18 +35,16 @@ from engine.core.sweep.coverage import reason_for_bar_loop
 from engine.core.sweep.figures import SWEEP_METRICS, daily_returns, measure
 from engine.core.sweep.levels import document_size_mode, document_sizes, level_table
 from engine.core.sweep.masks import words_needed
+from engine.core.sweep.perpetual_events import Margin, Settled, margin_of, settled_bars
 from engine.core.sweep.plan import Plan, plan_strategy
 from engine.core.sweep.result import SweepResult
 from engine.core.timeframes import DAY_MS, Interval, next_open
 from engine.errors import BadExpression, BadRequest, Cancelled
 
-Simulate = Callable[[Candles, Signals, ExecutionSettings], Simulation]
-
 _DEFAULT_BYTES = 256 * 1024 * 1024
 _MOST_A_BATCH = 4_096
 # Few combinations are still several tasks, so that every thread has some.
 _MOST_RUNS_A_TASK, _FEWEST_TASKS = 32, 8
-_SIZE_MODES = {"equity_fraction": EQUITY_FRACTION, "quote": QUOTE, "quantity": QUANTITY, "risk": RISK}
 
 
 def sweep(  # noqa: PLR0913 - the request, flat
@@ -54,6 +54,7 @@ def sweep(  # noqa: PLR0913 - the request, flat
     interval: Interval,
     settings: ExecutionSettings,
     *,
+    detail: MarketDetail = NO_DETAIL,
     extras: Mapping[str, FloatColumn] | None = None,
     metrics: Sequence[str] = SWEEP_METRICS,
     returns_dtype: type[np.float64 | np.float32] = np.float64,
@@ -62,7 +63,6 @@ def sweep(  # noqa: PLR0913 - the request, flat
     memory_bytes: int = _DEFAULT_BYTES,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
-    simulate_one: Simulate | None = None,
 ) -> SweepResult:
     """Run a strategy at every point and return figures and daily returns.
 
@@ -75,6 +75,8 @@ def sweep(  # noqa: PLR0913 - the request, flat
     interval : Interval
     settings : ExecutionSettings
         The same for all points.
+    detail : MarketDetail
+        Funding, mark prices and minutes, laid beside the candles.
     extras : mapping of str to ndarray of float64, optional
         `funding_rate` and `open_interest`, aligned with the candles.
     metrics : sequence of str
@@ -90,9 +92,6 @@ def sweep(  # noqa: PLR0913 - the request, flat
         Is told how many combinations are done, and of how many.
     cancelled : callable, optional
         Asked between tasks; True ends the sweep with `Cancelled`.
-    simulate_one : callable, optional
-        Runs one combination instead of `simulate`, for a market with funding or mark prices; every combination then goes
-        through it.
 
     Returns
     -------
@@ -106,15 +105,15 @@ def sweep(  # noqa: PLR0913 - the request, flat
     columns = _columns(document, points)
     _check_points(document, columns, points)
     settings = _sized(settings, document, columns, len(points), uses_document_size=uses_document_size)
-    reason = "a simulator of its own" if simulate_one else reason_for_bar_loop(candles, document, settings)
+    reason = reason_for_bar_loop(candles, document, settings, detail)
     marks_ms, mark_bars = daily_marks(candles.ts, np.arange(len(candles), dtype=np.float64), interval)
     job = _Job(
-        candles, document, points, columns, interval, settings, extras, mark_bars.astype(np.int64), uses_document_size,
+        candles, document, points, columns, interval, settings, detail, extras, mark_bars.astype(np.int64), uses_document_size,
         memory_bytes, progress or _say_nothing, cancelled or _never,
     )  # fmt: skip
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         spread: Spread = map if threads <= 1 else pool.map
-        outcome = job.by_events(spread) if reason is None else job.by_bars(spread, simulate_one or simulate)
+        outcome = job.by_events(spread) if reason is None else job.by_bars(spread)
     figures, marks, warmups = outcome
     returns = daily_returns(marks, settings.capital)
     elapsed_days = (next_open(interval, int(candles.ts[-1])) - int(candles.ts[0])) / DAY_MS
@@ -142,6 +141,7 @@ class _Job:
     columns: dict[str, NDArray[np.float64]]
     interval: Interval
     settings: ExecutionSettings
+    detail: MarketDetail
     extras: Mapping[str, FloatColumn] | None
     mark_bars: NDArray[np.int64]
     uses_document_size: bool
@@ -161,11 +161,11 @@ class _Job:
             document_sizes(self.document, self.columns, count) if self.uses_document_size else self.settings.size_value
         )
         levels = level_table(self.document, self.columns, count, sizes)
-        _check_inputs(self.candles, levels)
+        check_inputs(self.candles, _least_levels(len(self.candles), levels))
         figures = np.empty((count, kernel.FIGURES))
         marks = np.empty((count, len(self.mark_bars)))
         warmups = np.empty(count, np.int64)
-        blocks = price_blocks(self.candles)
+        market = self._market()
         trees: dict[object, Node] = {}
         start, size = 0, min(count, _MOST_A_BATCH)
         while start < count:
@@ -178,11 +178,11 @@ class _Job:
             warmups[start:end] = batch.warmups
             tables = _Tables(batch.masks, batch.mask_rows, bank.table, batch.distance_rows, levels[start:end],
                              batch.warmups, marks[start:end], figures[start:end])  # fmt: skip
-            self._run(tables, blocks, spread, start)
+            self._run(tables, market, spread, start)
             start = end
         return figures, marks, warmups
 
-    def by_bars(self, spread: Spread, simulate_one: Simulate) -> _Outcome:
+    def by_bars(self, spread: Spread) -> _Outcome:
         """Run every combination through the bar loop."""
         count = len(self.points)
         memo = BoundedMemo(int(self.memory_bytes * 0.6))
@@ -194,7 +194,7 @@ class _Job:
             compiled = compile_strategy(self.document, self.points[row])
             signals = compute_signals(compiled, self.candles, self.interval, extras=self.extras, memo=memo)
             settings = self.settings if sizes is None else replace(self.settings, size_value=float(sizes[row]))
-            simulation = simulate_one(self.candles, signals, settings)
+            simulation = simulate(self.candles, signals, settings, self.detail)
             return (
                 _figures_of(simulation, self.settings.capital),
                 simulation.equity[self.mark_bars],
@@ -226,19 +226,24 @@ class _Job:
         mask_bytes = shapes.masks * words_needed(len(self.candles)) * 8
         return len(shapes.columns) <= bank.capacity and mask_bytes <= self.memory_bytes * 0.3
 
-    def _run(self, tables: _Tables, blocks: PriceBlocks, spread: Spread, done: int) -> None:
-        candles = self.candles
-        open_, high, low, close = map(_read_only, (candles.open, candles.high, candles.low, candles.close))
-        rules = _shared_rules(self.settings)
+    def _market(self) -> _Market:
+        candles, detail, settings = self.candles, self.detail, self.settings
+        prices = (read_only(candles.open), read_only(candles.high), read_only(candles.low), read_only(candles.close))
+        return _Market(
+            prices, price_blocks(candles), kernel_rules(_least_levels(0), settings), settled_bars(candles, detail),
+            margin_of(candles, detail, settings.margin_tiers),
+        )  # fmt: skip
+
+    def _run(self, tables: _Tables, market: _Market, spread: Spread, done: int) -> None:
         count = len(tables.figures)
         step = min(_MOST_RUNS_A_TASK, -(-count // _FEWEST_TASKS))
 
         def run(first: int) -> None:
             self._stop_if_cancelled()
             kernel.run_combinations(
-                open_, high, low, close, blocks, tables.masks, tables.mask_rows, tables.distances,
-                tables.distance_rows, tables.levels, tables.warmups, rules, self.mark_bars, tables.marks,
-                tables.figures, first, min(first + step, count),
+                *market.prices, market.blocks, tables.masks, tables.mask_rows, tables.distances,
+                tables.distance_rows, tables.levels, tables.warmups, market.rules, market.settled,
+                market.margin, self.mark_bars, tables.marks, tables.figures, first, min(first + step, count),
             )  # fmt: skip
 
         finished = 0
@@ -249,6 +254,17 @@ class _Job:
     def _stop_if_cancelled(self) -> None:
         if self.cancelled():
             raise Cancelled("the sweep was cancelled", fix="start it again when it is wanted")
+
+
+@dataclass(frozen=True, slots=True)
+class _Market:
+    """Inputs of the event kernel that all combinations share."""
+
+    prices: tuple[FloatColumn, FloatColumn, FloatColumn, FloatColumn]
+    blocks: PriceBlocks
+    rules: KernelRules
+    settled: Settled
+    margin: Margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,46 +332,18 @@ def _sized(
     return settings
 
 
-def _check_inputs(candles: Candles, levels: NDArray[np.float64]) -> None:
-    """Refuse what a single run would refuse: candles without prices, levels at the entry price itself."""
-    nothing = np.zeros(len(candles), np.bool_)
-    smallest = np.fmin.reduce(levels, axis=0)
-    check_inputs(
-        candles,
-        Signals(
-            nothing, nothing, nothing, nothing,
-            stop_fraction=float(smallest[kernel.STOP]), stop_distance=None,
-            target_fraction=float(smallest[kernel.TARGET]), target_distance=None,
-            trail_fraction=float(smallest[kernel.TRAIL]), trail_distance=None,
-            trail_activation_fraction=float(smallest[kernel.ACTIVATION]),
-            breakeven_fraction=float(smallest[kernel.BREAKEVEN]), max_bars=0, warmup_bars=0,
-        ),
+def _least_levels(bars: int, levels: NDArray[np.float64] | None = None) -> Signals:
+    """Return signals without a decision, with the smallest of the levels of all combinations."""
+    nothing = np.zeros(bars, np.bool_)
+    least = np.full(kernel.LEVELS, np.nan) if levels is None else np.fmin.reduce(levels, axis=0)
+    return Signals(
+        nothing, nothing, nothing, nothing,
+        stop_fraction=float(least[kernel.STOP]), stop_distance=None,
+        target_fraction=float(least[kernel.TARGET]), target_distance=None,
+        trail_fraction=float(least[kernel.TRAIL]), trail_distance=None,
+        trail_activation_fraction=float(least[kernel.ACTIVATION]),
+        breakeven_fraction=float(least[kernel.BREAKEVEN]), max_bars=0, warmup_bars=0,
     )  # fmt: skip
-
-
-def _shared_rules(settings: ExecutionSettings) -> kernel.SharedRules:
-    lot = step_ratio(settings.lot_step if settings.round_to_lot else 0.0)
-    tick = step_ratio(settings.tick_size)
-    return kernel.SharedRules(
-        capital=float(settings.capital),
-        taker_fee=float(settings.taker_fee_fraction),
-        target_fee=float(settings.target_fee_fraction),
-        fee_reserve=float(settings.fee_reserve_fraction),
-        slippage=float(settings.slippage_fraction),
-        size_mode=_SIZE_MODES[settings.size_mode],
-        leverage=float(settings.leverage),
-        lot_numerator=lot[0],
-        lot_denominator=lot[1],
-        tick_numerator=tick[0],
-        tick_denominator=tick[1],
-        min_quantity=float(settings.min_quantity),
-        min_notional=float(settings.min_notional),
-        max_quantity=float(settings.max_quantity),
-        optimistic=settings.intrabar == "optimistic",
-        allow_long=bool(settings.allow_long),
-        allow_short=bool(settings.allow_short),
-        inverse=settings.category == "inverse",
-    )
 
 
 def _figures_of(simulation: Simulation, capital: float) -> NDArray[np.float64]:
@@ -373,13 +361,6 @@ def _figures_of(simulation: Simulation, capital: float) -> NDArray[np.float64]:
     figures[kernel.EXPOSED] = simulation.exposed_bars
     figures[kernel.LOWEST_RATIO] = min(1.0, float((simulation.equity / peaks).min()))
     return figures
-
-
-def _read_only(column: FloatColumn) -> FloatColumn:
-    """Return a read-only view: stored columns are read-only, and a second kind would compile twice."""
-    view = np.ascontiguousarray(column).view()
-    view.flags.writeable = False
-    return view
 
 
 def _say_nothing(done: int, total: int) -> None:

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from engine.core import catalogue
 from engine.core.candles import Candles
 from engine.core.execution import ExecutionSettings
+from engine.core.market_detail import NO_DETAIL, MarketDetail, lay_beside
 from engine.core.metrics import compute_metrics, gather_facts
+from engine.core.perpetual import MarginTier, Settlements
 from engine.core.signals import compute_signals
 from engine.core.simulator import simulate
 from engine.core.strategy import compile_strategy, parse_strategy
@@ -54,11 +56,15 @@ def make_candles(seed: int, bars: int, minutes: int = 60, volatility: float = 0.
 
 
 def assert_as_single_runs(
-    result: SweepResult, candles: Candles, document: StrategyDocument, chosen: ExecutionSettings
+    result: SweepResult,
+    candles: Candles,
+    document: StrategyDocument,
+    chosen: ExecutionSettings,
+    detail: MarketDetail = NO_DETAIL,
 ) -> None:
     for row, point in enumerate(result.points):
         signals = compute_signals(compile_strategy(document, point), candles, "60")
-        simulation = simulate(candles, signals, chosen)
+        simulation = simulate(candles, signals, chosen, detail)
         expected = compute_metrics(simulation, candles, "60", chosen).values
         assert result.warmup_bars[row] == signals.warmup_bars
         for name, column in result.values.items():
@@ -178,21 +184,60 @@ def test_what_the_event_kernel_does_not_cover_goes_through_the_bar_loop_with_the
     assert_as_single_runs(result, broken, document, LINEAR)
 
 
-def test_a_simulator_of_the_callers_runs_every_combination() -> None:
-    candles, document = make_candles(1, bars=500), parse_strategy(CROSS)
-    fast = sweep(candles, document, [{"fast": 3}, {"fast": 5}], "60", LINEAR)
-    slow = sweep(candles, document, [{"fast": 3}, {"fast": 5}], "60", LINEAR, simulate_one=simulate)
-    assert slow.bar_loop_reason == "a simulator of its own"
-    for name in SWEEP_METRICS:
-        np.testing.assert_allclose(slow.values[name], fast.values[name], rtol=1e-12, atol=1e-13)
+def market_detail(candles: Candles, seed: int) -> MarketDetail:
+    """Return settlements every eight hours, late ones among them, and marks near the prices."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(candles.ts[0], candles.ts[-1], 8 * 3_600_000) + rng.choice([0, 60_000])
+    rates, prices = rng.normal(0, 0.001, len(times)), np.full(len(times), 30_000.0)
+    shift = np.exp(rng.normal(0, 0.002, len(candles)))
+    mark = Candles(candles.ts, *(column * shift for column in candles.columns()[1:]))
+    return lay_beside(candles, "60", settlements=Settlements(times, rates, prices), mark=mark)
 
 
-@pytest.mark.parametrize("simulate_one", [None, simulate])
-def test_the_strategys_own_size_may_vary_from_point_to_point(simulate_one: Any) -> None:
+TIERS = (MarginTier(20_000.0, 0.01, 0.0, 50.0), MarginTier(60_000.0, 0.05, 800.0, 10.0))
+
+
+@settings(THOROUGH, max_examples=80)
+@given(
+    raw=documents(), points=POINTS, seed=st.integers(0, 10_000), leverage=st.sampled_from([1.0, 3.0, 10.0, 20.0]),
+    category=st.sampled_from(["linear", "inverse"]),
+)  # fmt: skip
+def test_a_sweep_of_a_perpetual_tells_what_single_runs_tell(
+    raw: Mapping[str, Any], points: list[dict[str, float]], seed: int, leverage: float, category: Any
+) -> None:
+    candles = make_candles(seed, bars=1 + seed % 400)
+    detail = market_detail(candles, seed)
+    chosen = replace(
+        LINEAR,
+        category=category,
+        leverage=leverage,
+        margin_tiers=TIERS,
+        capital=10_000.0 if category == "linear" else 2.0,
+    )
+    document = parse_strategy(raw)
+    result = sweep(candles, document, points, "60", chosen, detail=detail)
+    assert result.bar_loop_reason is None
+    event(f"traded: {bool((result.values['trades'] > 0).any())}")
+    assert_as_single_runs(result, candles, document, chosen, detail)
+
+
+def test_minutes_decide_in_the_bar_loop() -> None:
+    candles, document = make_candles(1, bars=300), parse_strategy(CROSS | {"stop_loss": {"percent": 1}})
+    detail, chosen = market_detail(candles, 1), replace(LINEAR, intrabar="magnify", margin_tiers=TIERS)
+    result = sweep(candles, document, [{"fast": 3}, {"fast": 5}], "60", chosen, detail=detail)
+    assert result.bar_loop_reason == "intrabar 'magnify'"
+    assert_as_single_runs(result, candles, document, chosen, detail)
+
+
+@pytest.mark.parametrize("high", [1.0, 0.9999])
+def test_the_strategys_own_size_may_vary_from_point_to_point(high: float) -> None:
     candles = make_candles(2, bars=800)
+    # Bars whose open lies above their high go through the bar loop.
+    candles = replace(candles, high=candles.high if high == 1 else np.minimum(candles.high, candles.open * high))
     document = parse_strategy(CROSS | {"size": {"risk_percent": "width"}, "stop_loss": {"percent": 3.0}})
     points = [{"width": 0.5}, {"width": 2.0}]
-    result = sweep(candles, document, points, "60", LINEAR, uses_document_size=True, simulate_one=simulate_one)
+    result = sweep(candles, document, points, "60", LINEAR, uses_document_size=True)
+    assert (result.bar_loop_reason is None) == (high == 1)
     for row, value in enumerate((0.005, 0.02)):
         chosen = replace(LINEAR, size_mode="risk", size_value=value)
         signals = compute_signals(compile_strategy(document, points[row]), candles, "60")
