@@ -30,7 +30,7 @@ from engine.history import LoadedCandles
 from engine.run_inputs import RunInputs
 
 # Part of every manifest: a change of figures by a change of code gets a new number.
-ENGINE_VERSION = "3"
+ENGINE_VERSION = "4"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

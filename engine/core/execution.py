@@ -97,8 +97,15 @@ class ExecutionSettings:
 
     @property
     def fee_reserve_fraction(self) -> float:
-        """Return what is set aside of the notional before sizing: the entry fee on spot, nothing on margin."""
-        return self.taker_fee_fraction if self.category == "spot" else 0.0
+        """Return what is set aside of the notional, times leverage, before sizing.
+
+        The entry fee on spot; nothing for a position that is paid in full. Above leverage 1 Bybit takes, beside the initial
+        margin, the fee of opening and that of closing at the bankruptcy price, whose value is at most (1 + 1 / leverage) of
+        the entry's, so that an isolated position never costs more than the account has (Bybit help center, "Order cost").
+        """
+        if self.category == "spot":
+            return self.taker_fee_fraction
+        return self.taker_fee_fraction * (2.0 * self.leverage + 1.0) if self.leverage > 1.0 else 0.0
 
     def _check_choices(self) -> None:
         for name, choices in (

@@ -232,6 +232,21 @@ def test_a_liquidation_costs_the_margin_and_the_fees_and_no_more(side: int, bar:
     assert not simulation.ruined
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("leverage", [2.0, 10.0, 25.0, 50.0])
+def test_a_liquidation_of_all_that_an_account_can_carry_leaves_it_something(
+    leverage: float, side: int, inverse: bool
+) -> None:
+    gone = (100, 1e4, 99, 1e4) if side < 0 else (100, 101, 0.01, 0.01)
+    signals = signals_of(3, long=(0,)) if side > 0 else signals_of(3, short=(0,))
+    whole = replace(MARGINED, capital=1_000.0, size_mode="equity_fraction", size_value=1.0, leverage=leverage)
+    simulation = run(candles_of(FLAT, FLAT, gone), signals, replace(whole, category="inverse" if inverse else "linear"))
+    assert EXIT_REASONS[simulation.trades.exit_reason[0]] == "liquidation"
+    fee_of_a_better_side = 1_000.0 * leverage * whole.taker_fee_fraction * 2 / leverage
+    assert -1e-9 <= simulation.equity[-1] <= fee_of_a_better_side
+
+
 def test_the_mark_price_liquidates_and_the_trade_price_does_not() -> None:
     candles = candles_of(FLAT, FLAT, (100, 101, 80, 99), FLAT)
     calm = candles_of(*[FLAT] * 4)
