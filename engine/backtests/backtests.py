@@ -31,6 +31,7 @@ from engine.candle_files import read_text_file
 from engine.core.candles import Candles
 from engine.core.causality import CausalityReport, prove_causality
 from engine.core.expressions import Evaluator, tree_of
+from engine.core.expressions.looking import is_plain
 from engine.core.expressions.warmup import series_used, warmup_bars
 from engine.core.holdout import Withheld
 from engine.core.markets import Instrument
@@ -45,6 +46,7 @@ from engine.errors import BadRequest, DataMissing, NotFound
 from engine.history import History, LoadedCandles, Report
 from engine.instruments import Instruments
 from engine.ports import Clock, Feed
+from engine.probes import note_probe
 from engine.run_inputs import RunInputSource, tiers_from_manifest
 from engine.store import RunRecord, Store
 from engine.strategies import Strategies
@@ -187,7 +189,9 @@ class Backtests:
     ) -> None:
         """Count a run as a trial of its study."""
         manifest, candles = evaluated.outcome.manifest, evaluated.candles
-        trial = evaluation_of(compiled, series, candles, evaluated.outcome.simulation, card["metrics"])
+        legs = evaluated.outcome.shared
+        markets = None if legs is None else {symbol: leg.candles for symbol, leg in legs[1].items()}
+        trial = evaluation_of(compiled, series, candles, evaluated.outcome.simulation, card["metrics"], markets)
         shared = manifest.get("portfolio")
         described = manifest["inputs"] if shared is None else {"portfolio": shared}
         where = evaluation_slice(series, candles, settings, manifest.get("instrument"), described)
@@ -545,6 +549,9 @@ class Backtests:
             return evaluator.conditions(tree) if tree.boolean else evaluator.numbers(tree)
 
         values = await asyncio.to_thread(column)
+        is_probe = not is_plain(expression)
+        if is_probe:
+            await note_probe(self._store, series, tree.text, loaded.candles, at_ms=self._clock.now_ms())
         times = loaded.candles.ts[-limit:].tolist()
         shown = [plain_value(value) for value in values[-limit:].tolist()]
         return {
@@ -557,6 +564,7 @@ class Backtests:
             "columns": ["time", "value"],
             "rows": [[iso_utc(at), value] for at, value in zip(times, shown, strict=True)],
             "summary": condition_summary(values) if tree.boolean else number_summary(values),
+            "counted": is_probe,
             "source": loaded.source,
             "withheld": withheld_card(loaded.withheld),
         }

@@ -23,6 +23,7 @@ from engine.core.series import Category, Series
 from engine.core.signals import Signals
 from engine.core.simulation import Simulation
 from engine.core.simulator import simulate
+from engine.core.sketches import sketch_of
 from engine.core.strategy import CompiledStrategy, compile_strategy
 from engine.core.strategy_document import StrategyDocument
 from engine.core.sweep import sweep
@@ -127,6 +128,7 @@ class LoadedMarket:
             marks_ms=result.marks_ms,
             daily_returns=result.daily_returns.astype(np.float32, copy=False),
             seed=seed,
+            sketches=[sketch_of(self.series.symbol, self.series.interval, self.candles)],
         )
 
 
