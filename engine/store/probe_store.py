@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, insert, select
+from sqlalchemy import and_, func, insert, select
 
 from engine.core.underlyings import underlying_of
 from engine.store.ledger_rows import canonical, chained
@@ -116,6 +116,14 @@ async def add_probe(connection: AsyncConnection, values: Mapping[str, Any]) -> S
     link = _link(head, row)
     await connection.execute(insert(PROBES).values(number=number + 1, hash=link, **row))
     return {"kind": "probe", **row}
+
+
+async def seen_by_probes(connection: AsyncConnection, coins: Collection[Coin], from_ms: int) -> list[dict[str, Any]]:
+    """Return, as one entry of what was already seen, the probes that looked past a moment; empty where none did."""
+    columns = PROBES.c
+    inside = and_(are_of(columns.feed, columns.underlying, coins), columns.end_ms > from_ms)
+    count, until_ms = (await connection.execute(select(func.count(), func.max(columns.end_ms)).where(inside))).one()
+    return [{"study": "probes", "from_ms": from_ms, "until_ms": int(until_ms), "trials": int(count)}] if count else []
 
 
 async def recall_probes(connection: AsyncConnection, told: Sequence[Statement]) -> None:

@@ -86,6 +86,8 @@ async def test_a_search_on_a_copy_imported_first_counts_for_the_original_even_wh
     assert verdict["effective_trials"] > 10
     assert any("MYCOPY" in note for note in verdict["notes"])
     assert study["market_trials"] == 113
+    seen = [(each["study"], each["trials"]) for each in study["already_seen"]]
+    assert seen == [("scratch:simulated:linear:MYCOPYUSDT", 112)], "they saw the bars that the study keeps back"
 
 
 async def test_a_search_on_a_copy_imported_later_counts_as_well_and_so_does_the_original_for_the_copy(
@@ -124,6 +126,8 @@ async def test_expressions_that_are_backtests_count_as_trials_of_the_market(
         for harmless in ("close", "ema(close, 20)", "rsi(close, 14)[1]"):
             assert not (await lab.call("evaluate_expression", {**asked[0], "expression": harmless}))["counted"]
         run_id, verdict = await judged(lab, ORIGINAL, "one honest idea")
+        study = (await lab.call("list_trials", {"study": "one honest idea"}))["study"]
+    assert [(each["study"], each["trials"]) for each in study["already_seen"]] == [("probes", 113)]
     database, kept = tmp_path / "empty" / "bst.sqlite", tmp_path / "kept.sqlite"
     checks = {check["name"]: check for check in verdict["checks"]}
     assert verdict["verdict"] in ("fragile", "rejected")
