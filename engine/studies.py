@@ -80,7 +80,9 @@ class Studies:
             )
         from_ms = holdout_start_ms(start_ms, end_ms) if sealed else None
         created = await self._create(name, market, (start_ms, end_ms), from_ms)
-        if sealed and await self._store.seal_copies(created.id, at_ms=self._clock.now_ms()):
+        if sealed:
+            await self._store.seal_copies(created.id, at_ms=self._clock.now_ms())
+            await self._store.note_seen_before(created.id)
             created = await self._store.study(created.id)
         return created
 

@@ -195,6 +195,7 @@ class ExpressionValues(BaseModel):
     columns: list[str]
     rows: list[list[Any]]
     summary: dict[str, float | int | None]
+    counted: bool = Field(description="Verdicts on this market count it as one more trial")
     source: str
     withheld: WithheldPart | None = None
 
@@ -215,7 +216,7 @@ async def evaluate_expression(
     lab: LabHandle,
     progress: ProgressHandle,
 ) -> ExpressionValues:
-    """Compute one expression on stored candles: its newest values, how often it is true, its spread."""
+    """Compute one expression on stored candles: newest values, how often it is true, its spread. More than one indicator counts as a trial."""
     outcome = await lab.backtests.evaluate(
         expression, params or {}, clean_symbol(symbol), category, interval, start, end, limit, progress
     )

@@ -52,6 +52,7 @@ class VerdictResult(BaseModel):
     trials_elsewhere: int | None = Field(
         default=None, description="Other studies' trials on these bars; they count too"
     )
+    probes: int | None = Field(default=None, description="Expressions evaluated on these bars; each counts as a trial")
     compared_trials: int | None = Field(default=None, description="On the same days as the run")
     effective_trials: float | None = Field(default=None, description="Independent ones among all of them")
     expected_max_sharpe: float | None = Field(

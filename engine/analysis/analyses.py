@@ -11,7 +11,7 @@ from engine.analysis.code_review import code_review
 from engine.analysis.comparison import comparison_brief
 from engine.analysis.figures import Brief
 from engine.analysis.indicator_behaviour import indicator_brief, read_question
-from engine.analysis.market_data import MarketReader
+from engine.analysis.market_data import MarketData, MarketReader
 from engine.analysis.metric_words import find_word, metric_brief
 from engine.analysis.regimes import BARS as REGIME_BARS
 from engine.analysis.regimes import regime_brief
@@ -21,6 +21,7 @@ from engine.analysis.scenarios import scenario_brief
 from engine.analysis.stored_runs import StoredRun, read_run
 from engine.analysis.strategy_review import strategy_review
 from engine.core.candles import Candles
+from engine.core.expressions.looking import review_text
 from engine.core.expressions.nodes import EXTRA_SERIES
 from engine.core.expressions.warmup import check_nesting
 from engine.core.series import Category, Series
@@ -30,6 +31,7 @@ from engine.core.times import parse_time_ms
 from engine.errors import BadRequest, LabError
 from engine.history import History, Report
 from engine.ports import Clock, Feed
+from engine.probes import note_probe
 from engine.store import Store
 from engine.strategies import Strategies
 
@@ -122,7 +124,14 @@ class Analyses:
         data = await self._markets.best(symbol=symbol, category=category, interval=interval)
         wanted = " ".join(filter(None, (symbol, category, interval)))
         why = f"no candles{f' of {wanted}' if wanted else ''} are stored; start_backfill fetches them"
-        return await asyncio.to_thread(indicator_brief, question, data, why)
+        brief = await asyncio.to_thread(indicator_brief, question, data, why)
+        if data is not None and brief["behaviour"] is not None:
+            # It tells how prices moved after each value: that is a rule tried, however plain the indicator.
+            await self._note(data, question.tree.text)
+        return brief
+
+    async def _note(self, data: MarketData, text: str) -> None:
+        await note_probe(self._store, data.series, text, data.candles, at_ms=self._clock.now_ms())
 
     async def metric(self, name: str, run_id: str | None) -> Brief:
         """Return what a metric means and, with a run, its value and interval."""
@@ -141,7 +150,10 @@ class Analyses:
         named = await self._strategies.resolve(strategy)
         compiled = compile_strategy(named.parsed)
         data = await self._markets.best()
-        return await asyncio.to_thread(strategy_review, compiled, named.origin, data)
+        review = await asyncio.to_thread(strategy_review, compiled, named.origin, data)
+        if data is not None and review["conditions"]["rows"]:
+            await self._note(data, review_text(compiled.fingerprint()))
+        return review
 
     async def code(self, code: str) -> Brief:
         """Return the review of code written elsewhere."""
@@ -155,7 +167,11 @@ class Analyses:
         interval = _fitting_interval(compiled, None if longest is None else longest.series.interval)
         made_up = {} if compiled.series & set(EXTRA_SERIES) else await self._made_up(interval)
         data = await self._markets.best(interval=interval)
-        return await asyncio.to_thread(scenario_brief, compiled, interval, made_up, data)
+        brief = await asyncio.to_thread(scenario_brief, compiled, interval, made_up, data)
+        if data is not None:
+            # The style tells how prices moved around the entries.
+            await self._note(data, review_text(compiled.fingerprint()))
+        return brief
 
     async def _made_up(self, interval: Interval) -> dict[str, Candles]:
         found: dict[str, Candles] = {}

@@ -13,7 +13,8 @@ import numpy as np
 from engine.analysis.figures import Brief, flag, table
 from engine.analysis.market_data import MarketData
 from engine.core.expressions import Evaluator
-from engine.core.expressions.nodes import Node, Operation
+from engine.core.expressions.looking import conjuncts
+from engine.core.expressions.nodes import Node
 from engine.core.expressions.warmup import check_nesting
 from engine.core.run_settings import DEFAULT_FEES_PERCENT, RunSettings
 from engine.core.signals import compute_signals
@@ -95,14 +96,7 @@ def _complexity(compiled: CompiledStrategy) -> Brief:
 
 def conditions_of(compiled: CompiledStrategy) -> dict[str, list[Node]]:
     """Return each rule with the parts of its outermost conjunction."""
-    return {rule: list(_conjuncts(tree)) for rule, tree in compiled.rules.items()}
-
-
-def _conjuncts(tree: Node) -> Iterator[Node]:
-    if isinstance(tree, Operation) and tree.symbol == "and":
-        yield from tree.operands
-    else:
-        yield tree
+    return {rule: list(conjuncts(tree)) for rule, tree in compiled.rules.items()}
 
 
 def _written_constants(compiled: CompiledStrategy) -> list[str]:

@@ -34,6 +34,7 @@ from engine.candle_files import read_text_file
 from engine.core.candles import Candles
 from engine.core.causality import CausalityReport
 from engine.core.expressions import tree_of
+from engine.core.expressions.looking import is_plain
 from engine.core.expressions.warmup import series_used
 from engine.core.holdout import Withheld
 from engine.core.markets import Instrument
@@ -48,6 +49,7 @@ from engine.errors import BadRequest, DataMissing, NotFound
 from engine.history import History, Report
 from engine.instruments import Instruments
 from engine.ports import Clock, Feed
+from engine.probes import note_probe
 from engine.run_inputs import RunInputSource
 from engine.store import RunRecord, Store
 from engine.strategies import Strategies
@@ -194,7 +196,9 @@ class Backtests:
     ) -> None:
         """Count a run as a trial of its study."""
         manifest, candles = evaluated.outcome.manifest, evaluated.candles
-        trial = evaluation_of(compiled, series, candles, evaluated.outcome.simulation, card["metrics"])
+        legs = evaluated.outcome.shared
+        markets = None if legs is None else {symbol: leg.candles for symbol, leg in legs[1].items()}
+        trial = evaluation_of(compiled, series, candles, evaluated.outcome.simulation, card["metrics"], markets)
         shared = manifest.get("portfolio")
         described = manifest["inputs"] if shared is None else {"portfolio": shared}
         where = evaluation_slice(series, candles, settings, manifest.get("instrument"), described)
@@ -413,8 +417,11 @@ class Backtests:
 
         extras = await self._inputs.extras(series, loaded.candles, series_used(tree))
         values = await asyncio.to_thread(values_of, tree, loaded.candles, interval, extras)
+        is_probe = not is_plain(expression)
+        if is_probe:
+            await note_probe(self._store, series, tree.text, loaded.candles, at_ms=self._clock.now_ms())
         told = values_card(tree, series, loaded.candles, values, limit)
-        return told | {"source": loaded.source, "withheld": withheld_card(loaded.withheld)}
+        return told | {"counted": is_probe, "source": loaded.source, "withheld": withheld_card(loaded.withheld)}
 
 
 def check_leverage(settings: RunSettings, instrument: Instrument | None) -> None:

@@ -14,6 +14,7 @@ from engine.core.metrics.moments import return_moments
 from engine.core.run_settings import RunSettings
 from engine.core.series import Series
 from engine.core.simulation import Simulation
+from engine.core.sketches import sketch_of
 from engine.core.strategy import CompiledStrategy
 from engine.core.timeframes import next_open
 
@@ -53,8 +54,9 @@ def evaluation_of(
     candles: Candles,
     simulation: Simulation,
     metrics: Mapping[str, Any],
+    markets: Mapping[str, Candles] | None = None,
 ) -> EvaluationBatch:
-    """Return a finished run as a batch of one trial."""
+    """Return a finished run as a batch of one trial; `markets` are the candles of each symbol where there are several."""
     marks_ms, marks = daily_marks(candles.ts, simulation.equity, series.interval)
     before = np.concatenate(([metrics["initial_capital"]], marks[:-1]))
     with np.errstate(all="ignore"):
@@ -76,4 +78,7 @@ def evaluation_of(
         metrics={**columns, "daily_sharpe": sharpe, "skew": skew, "kurtosis": kurtosis},
         marks_ms=marks_ms,
         daily_returns=returns.astype(np.float32),
+        sketches=[
+            sketch_of(symbol, series.interval, bars) for symbol, bars in (markets or {series.symbol: candles}).items()
+        ],
     )

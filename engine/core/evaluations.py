@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engine.core.candles import TimeColumn
 from engine.core.series import Category
+from engine.core.sketches import MarketSketch
 from engine.core.timeframes import Interval
 
 
@@ -67,6 +68,8 @@ class EvaluationBatch:
         Simple returns; a row of NaN where the equity fell to zero or below.
     seed : int or None
         Of the search that proposed the points.
+    sketches : sequence of MarketSketch
+        Of the markets they ran on, by which copies under another name are known.
     """
 
     strategy: str
@@ -76,6 +79,7 @@ class EvaluationBatch:
     marks_ms: TimeColumn
     daily_returns: NDArray[np.float32]
     seed: int | None = None
+    sketches: Sequence[MarketSketch] = ()
 
     def __len__(self) -> int:
         return len(self.fingerprints)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.core.candles import Candles
+from engine.core.candles import Candles, FloatColumn, TimeColumn
 from engine.core.resample import close_times
 from engine.core.timeframes import Interval
 
@@ -31,15 +31,29 @@ def resemblance(one: tuple[Interval, Candles], other: tuple[Interval, Candles]) 
         series does not move.
     """
     (interval, mine), (other_interval, theirs) = one, other
-    if min(len(mine), len(theirs)) < FEWEST_COMMON:
-        return None
-    _, rows, other_rows = np.intersect1d(
-        close_times(interval, mine.ts), close_times(other_interval, theirs.ts), assume_unique=True, return_indices=True
+    return closes_resemblance(
+        close_times(interval, mine.ts), mine.close, close_times(other_interval, theirs.ts), theirs.close
     )
-    closes, other_closes = mine.close[rows], theirs.close[other_rows]
-    if len(rows) < FEWEST_COMMON or np.any(closes <= 0) or np.any(other_closes <= 0):
+
+
+def closes_resemblance(
+    times_ms: TimeColumn, closes: FloatColumn, other_times_ms: TimeColumn, other_closes: FloatColumn
+) -> float | None:
+    """Return how much two series of closes move as one, as `resemblance` does.
+
+    Parameters
+    ----------
+    times_ms, other_times_ms : ndarray of int64, shapes (n,) and (m,)
+        When the bars close, ascending, without repeats.
+    closes, other_closes : ndarray of float64, shapes (n,) and (m,)
+    """
+    if min(len(times_ms), len(other_times_ms)) < FEWEST_COMMON:
         return None
-    moves, other_moves = np.diff(np.log(closes)), np.diff(np.log(other_closes))
+    _, rows, other_rows = np.intersect1d(times_ms, other_times_ms, assume_unique=True, return_indices=True)
+    mine, theirs = closes[rows], other_closes[other_rows]
+    if len(rows) < FEWEST_COMMON or np.any(mine <= 0) or np.any(theirs <= 0):
+        return None
+    moves, other_moves = np.diff(np.log(mine)), np.diff(np.log(theirs))
     if moves.std() < _FLAT or other_moves.std() < _FLAT:
         return None
     return float(abs(np.corrcoef(moves, other_moves)[0, 1]))

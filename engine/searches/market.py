@@ -20,6 +20,7 @@ from engine.core.execution import ExecutionSettings
 from engine.core.market_detail import part_of
 from engine.core.run_settings import RunSettings
 from engine.core.series import Category, Series
+from engine.core.sketches import sketch_of
 from engine.core.strategy import CompiledStrategy, compile_strategy
 from engine.core.strategy_document import StrategyDocument
 from engine.core.sweep import sweep
@@ -112,6 +113,7 @@ class LoadedMarket:
             marks_ms=result.marks_ms,
             daily_returns=result.daily_returns.astype(np.float32, copy=False),
             seed=seed,
+            sketches=[sketch_of(self.series.symbol, self.series.interval, self.candles)],
         )
 
 

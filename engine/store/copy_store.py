@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import and_, insert, select
+from sqlalchemy import and_, func, insert, select, update
 
 from engine.core.holdout import Withheld
 from engine.core.resemblance import SAME_CORRELATION, resemblance
 from engine.core.series import Series
 from engine.core.timeframes import next_open, step_ms
+from engine.core.underlyings import underlying_of
 from engine.store.candle_store import CandleStore, read_buckets
 from engine.store.ledger_rows import add_event
+from engine.store.probe_store import seen_by_probes
 from engine.store.seal_rows import ActiveSeal, active_seals, underlyings_of
 from engine.store.series_rows import find_series
-from engine.store.study_store import StudyStore, new_seal, seal_statement
-from engine.store.tables import COVERAGE, SEAL_HOLDERS, SEALS, SERIES
+from engine.store.sketch_rows import Coin, are_of, same_markets
+from engine.store.study_store import StudyStore, new_seal, seal_statement, study_statement
+from engine.store.tables import COVERAGE, SEAL_HOLDERS, SEALS, SERIES, STUDIES, TRIAL_RETURNS
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -82,6 +86,50 @@ class CopyStore(CandleStore, StudyStore):
         coins, said = await self._write(change)
         await self.testify(said)
         return coins
+
+    async def note_seen_before(self, study_id: str) -> bool:
+        """Add what probes, and trials under another name, saw of a new study's holdout before; return whether any did."""
+
+        async def change(connection: AsyncConnection) -> list[Statement]:
+            study = dict((await connection.execute(select(STUDIES).where(STUDIES.c.id == study_id))).mappings().one())
+            own = {(study["feed"], underlying_of(symbol)) for symbol in json.loads(study["symbols"])}
+            held = select(SEALS.c.from_ms).join(SEAL_HOLDERS, SEAL_HOLDERS.c.seal_id == SEALS.c.id)
+            mine = and_(SEAL_HOLDERS.c.study_id == study_id, SEALS.c.opened_ms.is_(None))
+            from_ms = (
+                await connection.execute(held.where(mine).order_by(SEALS.c.from_ms).limit(1))
+            ).scalar_one_or_none()
+            if from_ms is None:
+                return []
+            every = await same_markets(connection, own)
+            seen = [*await seen_by_probes(connection, every, from_ms)]
+            if copies := every - own:
+                seen += await _seen_on_copies(connection, copies, from_ms)
+            if not seen:
+                return []
+            study["already_seen"] = json.dumps([*json.loads(study["already_seen"]), *seen])
+            noted = update(STUDIES).where(STUDIES.c.id == study_id).values(already_seen=study["already_seen"])
+            await connection.execute(noted)
+            return [study_statement(study)]
+
+        said = await self._write(change)
+        await self.testify(said)
+        return bool(said)
+
+
+async def _seen_on_copies(connection: AsyncConnection, coins: frozenset[Coin], from_ms: int) -> list[dict[str, Any]]:
+    batches = TRIAL_RETURNS.c
+    inside = and_(are_of(batches.feed, batches.underlying, coins), batches.end_ms > from_ms)
+    found = (
+        select(STUDIES.c.name, func.max(batches.end_ms), func.sum(batches.rows))
+        .join(STUDIES, STUDIES.c.id == batches.study_id)
+        .where(inside)
+        .group_by(STUDIES.c.name)
+        .order_by(STUDIES.c.name)
+    )
+    return [
+        {"study": name, "from_ms": from_ms, "until_ms": int(until_ms), "trials": int(trials)}
+        for name, until_ms, trials in await connection.execute(found)
+    ]
 
 
 async def _likeness(connection: AsyncConnection, series: Series, candles: Candles, seal: ActiveSeal) -> Likeness:

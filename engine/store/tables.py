@@ -414,6 +414,43 @@ class SearchBatchRow(Row, table=True):
     data: bytes = Field(sa_type=LargeBinary)
 
 
+class MarketSketchRow(Row, table=True):
+    """Some closes of a market that something was evaluated on, by which its copies are known; the blob stands last."""
+
+    __tablename__ = "market_sketches"
+    __table_args__ = (Index(None, "feed", "underlying"),)
+
+    feed: str = Field(primary_key=True)
+    category: str = Field(primary_key=True)
+    symbol: str = Field(primary_key=True)
+    sha256: str = Field(primary_key=True)
+    underlying: str
+    first_ms: int = Field(sa_type=BigInteger)
+    last_ms: int = Field(sa_type=BigInteger)
+    rows: int
+    at_ms: int = Field(sa_type=BigInteger)
+    data: bytes = Field(sa_type=LargeBinary)
+
+
+class ProbeRow(Row, table=True):
+    """An expression that somebody looked at the outcome of; never changed, chained to the one before it."""
+
+    __tablename__ = "probes"
+    __table_args__ = (Index(None, "feed", "underlying"),)
+
+    number: int = Field(primary_key=True)
+    feed: str
+    underlying: str
+    category: str
+    symbol: str
+    interval: str
+    expression: str = Field(sa_type=Text)
+    start_ms: int = Field(sa_type=BigInteger)
+    end_ms: int = Field(sa_type=BigInteger)
+    at_ms: int = Field(sa_type=BigInteger)
+    hash: str
+
+
 class AgentCallRow(Row, table=True):
     """One attempt at one agent: the audit trail."""
 
@@ -533,6 +570,8 @@ OPENINGS = _table(OpeningRow)
 LEDGER_EVENTS = _table(LedgerEventRow)
 RUN_STUDIES = _table(RunStudyRow)
 SEARCH_BATCHES = _table(SearchBatchRow)
+MARKET_SKETCHES = _table(MarketSketchRow)
+PROBES = _table(ProbeRow)
 AGENT_CALLS = _table(AgentCallRow)
 AGENT_CACHE = _table(AgentAnswerRow)
 AGENT_SUBMISSIONS = _table(SubmissionRow)

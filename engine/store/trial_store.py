@@ -19,13 +19,14 @@ from engine.store import trial_rows
 from engine.store.columns import Columns, PackedColumns, pack, unpack
 from engine.store.ledger_rows import chained
 from engine.store.seal_rows import withheld_of
+from engine.store.sketch_rows import Coin, are_of, keep_sketches, same_markets
 from engine.store.study_store import StudyStore
 from engine.store.tables import JOBS, SEARCH_BATCHES, STUDIES, TRIAL_RETURNS, TRIALS
 from engine.store.trial_matrix import TrialMatrix, build_matrix
 from engine.store.witness import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from numpy.typing import NDArray
     from sqlalchemy import ColumnElement, Row
@@ -173,6 +174,7 @@ class TrialStore(StudyStore):
             study = (await connection.execute(select(STUDIES).where(STUDIES.c.id == study_id))).one_or_none()
             if study is None:
                 raise NotFound(f"there is no study {study_id!r}", fix="list_trials without a study lists them")
+            await keep_sketches(connection, study.feed, where.category, batch.sketches, at_ms=at_ms)
             said = await _record(connection, study, ready)
             if saved is not None:
                 await _save_search_batch(connection, study_id, where, (str(job_id), int(batch_no or 0)), saved)
@@ -227,19 +229,23 @@ class TrialStore(StudyStore):
         """Return how many distinct strategies a study evaluated, those included that only the witness remembers."""
         return (await self.study(study_id)).trials
 
-    async def market_trial_count(self, study_id: str, range_ms: tuple[int, int] | None = None) -> int:
+    async def market_trial_count(
+        self, study_id: str, range_ms: tuple[int, int] | None = None, coins: Collection[Coin] | None = None
+    ) -> int:
         """Return how many trials all studies of the same market made: another name does not make a search smaller.
 
-        With a range, of the other studies only the trials that saw a bar of it.
+        With a range, of the other studies only the trials that saw a bar of it. `coins` are the market and its copies; left
+        out, they are looked for.
         """
         study = await self.study(study_id)
-        coins = [underlying_of(symbol) for symbol in study.symbols]
         seen = TRIAL_RETURNS.c.study_id == study_id
         if range_ms is not None:
             seen = or_(seen, and_(TRIAL_RETURNS.c.start_ms < range_ms[1], TRIAL_RETURNS.c.end_ms > range_ms[0]))
 
         async def query(connection: AsyncConnection) -> int:
-            same = and_(TRIAL_RETURNS.c.feed == study.feed, TRIAL_RETURNS.c.underlying.in_(coins))
+            own = {(study.feed, underlying_of(symbol)) for symbol in study.symbols}
+            every = await same_markets(connection, own) if coins is None else {*own, *coins}
+            same = are_of(TRIAL_RETURNS.c.feed, TRIAL_RETURNS.c.underlying, every)
             same = same if range_ms is None else and_(same, seen)
             counted = (
                 select(func.count(TRIALS.c.key.distinct()))

@@ -12,6 +12,7 @@ from sqlalchemy import and_, insert, select, update
 
 from engine.store.dialect import upsert
 from engine.store.ledger_rows import add_event
+from engine.store.probe_store import ProbeStore, recall_probes, unsaid_probes
 from engine.store.study_store import seal_statement, study_statement
 from engine.store.tables import META, OPENINGS, SEAL_HOLDERS, SEALS, STUDIES, TRIALS
 from engine.store.trial_store import TrialStore
@@ -52,6 +53,7 @@ class _Memory:
     holders: set[tuple[str, str]] = field(default_factory=set["tuple[str, str]"])
     openings: dict[tuple[str, str], Statement] = field(default_factory=dict["tuple[str, str]", Statement])
     trials: dict[str, Statement] = field(default_factory=dict[str, Statement])
+    probes: list[Statement] = field(default_factory=list[Statement])
 
     @classmethod
     def of(cls, statements: list[Statement]) -> _Memory:
@@ -79,9 +81,11 @@ class _Memory:
             self.openings[said["id"], said["study_id"]] = said
         elif kind == "trials":
             self.trials[said["study"]] = said
+        elif kind == "probe":
+            self.probes.append(said)
 
 
-class WitnessStore(TrialStore):
+class WitnessStore(TrialStore, ProbeStore):
     """The ledger with its witness."""
 
     async def keep_witness(self, path: Path, *, at_ms: int) -> Reunion:
@@ -140,6 +144,7 @@ async def _recall(connection: AsyncConnection, memory: _Memory, at_ms: int) -> s
             forgotten.add(study_id)
         closed = and_(SEALS.c.id.in_(said["seals"]), SEALS.c.opened_ms.is_(None))
         await connection.execute(update(SEALS).where(closed).values(opened_ms=said["at_ms"]))
+    await recall_probes(connection, memory.probes)
     for study_id, said in memory.trials.items():
         if await _recall_trials(connection, study_id, said):
             forgotten.add(study_id)
@@ -185,6 +190,7 @@ async def _unsaid(connection: AsyncConnection, memory: _Memory, reunion: Reunion
         if study.id not in memory.studies:
             said.append(study_statement({name: getattr(study, name) for name in STUDIES.c.keys()}))  # noqa: SIM118
         said += _unsaid_trials(study, memory.trials.get(study.id), at_ms, changed=study.id in reunion.rolled_back)
+    said += await unsaid_probes(connection, memory.probes)
     return [*said, *await _unsaid_seals(connection, memory), *await _unsaid_openings(connection, memory)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,13 @@ from numpy.typing import NDArray
 
 from engine.backtests.reopening import ReopenedRun
 from engine.core.candles import FloatColumn, TimeColumn
+from engine.core.expressions.looking import conjuncts, review_text
+from engine.core.sketches import sketch_of
 from engine.core.underlyings import underlying_of
 from engine.core.verdict.study import daily_costs
 from engine.store import Store
+from engine.store.probe_store import Probe
+from engine.store.sketch_rows import Coin
 from engine.store.study_store import StudyRecord
 from engine.store.trial_matrix import TrialMatrix
 
@@ -37,6 +42,10 @@ class TrialTable:
         Of them, those that only other studies made.
     studies : tuple of StudyRecord
         Whose trials are in the table.
+    probes : int
+        Expressions somebody looked at on bars of the run, without the rules of the run itself; they left no returns.
+    copies : tuple of str
+        Coins whose prices move as one with the market's under another name; their trials and probes count here.
     """
 
     returns: NDArray[np.float32]
@@ -45,18 +54,20 @@ class TrialTable:
     trials: int
     elsewhere: int
     studies: tuple[StudyRecord, ...]
+    probes: int = 0
+    copies: tuple[str, ...] = ()
 
 
-async def studies_of_market(store: Store, study: StudyRecord) -> list[StudyRecord]:
-    """Return a study and all others that look at the same coin, itself first."""
-    coins = {underlying_of(symbol) for symbol in study.symbols}
+async def studies_of_market(store: Store, study: StudyRecord, coins: Collection[Coin]) -> list[StudyRecord]:
+    """Return a study and all others that look at one of its coins or of these, itself first."""
+    wanted = {*coins, *coins_of(study)}
     page = await store.list_studies(limit=_MOST_STUDIES)
-    others = [
-        each
-        for each in page.items
-        if each.id != study.id and each.feed == study.feed and coins & {underlying_of(name) for name in each.symbols}
-    ]
-    return [study, *others]
+    return [study, *(each for each in page.items if each.id != study.id and wanted & coins_of(each))]
+
+
+def coins_of(study: StudyRecord) -> set[Coin]:
+    """Return the coins a study is about."""
+    return {(study.feed, underlying_of(symbol)) for symbol in study.symbols}
 
 
 async def lay_side_by_side(
@@ -73,16 +84,30 @@ async def lay_side_by_side(
     own : ndarray of float64, shape (d,)
         The run's daily returns, which stand for it where its trial is not in the ledger's matrix.
     """
+    seen, series = run.slice, run.series
+    range_ms = (seen.start_ms, seen.end_ms)
+    market: Coin = (series.feed, underlying_of(series.symbol))
+    sketch = sketch_of(series.symbol, series.interval, run.candles)
+    coins = await store.same_markets([market], [sketch])
+    probes = len(await store.probes(coins, range_ms) - _rules_of(run))
+    copies = tuple(sorted(coin for feed, coin in coins if (feed, coin) != market))
     if study is None:
-        return TrialTable(own[None, :].astype(np.float32), np.zeros(1), 0, 1, 0, ())
-    studies = await studies_of_market(store, study)
+        return TrialTable(own[None, :].astype(np.float32), np.zeros(1), 0, 1, 0, (), probes, copies)
+    studies = await studies_of_market(store, study, coins)
     matrices = [await store.trial_matrix(each.id, like=marks_ms) for each in studies]
-    seen = run.slice
-    counted = await store.market_trial_count(study.id, (seen.start_ms, seen.end_ms))
+    counted = await store.market_trial_count(study.id, range_ms, coins)
     contributing = [study, *(each for each, matrix in zip(studies[1:], matrices[1:], strict=True) if len(matrix))]
     returns, costs, chosen = await asyncio.to_thread(_joined, matrices, run, own)
     trials = max(study.trials, counted, len(returns))
-    return TrialTable(returns, costs, chosen, trials, trials - study.trials, tuple(contributing))
+    return TrialTable(returns, costs, chosen, trials, trials - study.trials, tuple(contributing), probes, copies)
+
+
+def _rules_of(run: ReopenedRun) -> frozenset[Probe]:
+    """Return what the run itself is made of: whoever looked at that looked at no further strategy."""
+    interval = run.series.interval
+    parts = [part for rule in run.compiled.rules.values() for part in conjuncts(rule)]
+    texts = [each.text for each in (*run.compiled.rules.values(), *parts)]
+    return frozenset(Probe(text, interval) for text in (*texts, review_text(run.compiled.fingerprint())))
 
 
 def _joined(

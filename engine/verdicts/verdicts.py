@@ -85,7 +85,7 @@ class Verdicts:
                 context or JobContext(run_id), lambda _: _weigh(run, bench, table, found, marks_ms)
             )
             self._remember(key, weighed)
-        intact = await is_ledger_intact(self._store, table.studies)
+        intact = await is_ledger_intact(self._store, table.studies) and await self._store.are_probes_intact()
         standing = await standing_of(
             run, study, returns, intact=intact, backtests=self._backtests, holdouts=self._holdouts
         )
@@ -105,8 +105,8 @@ def bench_of(run: ReopenedRun) -> Bench:
 
 def _stamp(study: StudyRecord | None, table: TrialTable) -> tuple[object, ...]:
     if study is None:
-        return (None,)
-    return study.id, table.trials, table.returns.shape, tuple(each.head for each in table.studies)
+        return None, table.probes
+    return study.id, table.trials, table.probes, table.returns.shape, tuple(each.head for each in table.studies)
 
 
 def _weigh(
@@ -117,7 +117,13 @@ def _weigh(
     return _Weighed(
         own=own_facts(bench, simulation),
         search=weigh_search(
-            table.returns, table.chosen, table.trials, table.costs, walk_forward=walk_forward, seed=SEED
+            table.returns,
+            table.chosen,
+            table.trials,
+            table.costs,
+            walk_forward=walk_forward,
+            probes=table.probes,
+            seed=SEED,
         ),
         stability=stability_facts(bench, run.compiled.document, run.compiled.params, seed=SEED),
         regimes=_profit_by_regime(bench, simulation.equity, len(marks_ms)),
@@ -170,6 +176,7 @@ def _document(
         "caps": list(verdict.caps),
         "trials": 1 if study is None else study.trials,
         "trials_elsewhere": table.elsewhere,
+        "probes": table.probes,
         "compared_trials": search.compared_trials,
         "effective_trials": shown(search.effective_trials),
         "expected_max_sharpe": shown(search.expected_max_sharpe),
@@ -198,6 +205,12 @@ def _notes(source: str, table: TrialTable) -> list[str]:
         notes.append("candles were imported from a file: nobody here can say where they come from")
     if table.elsewhere > 0:
         notes.append(f"{table.elsewhere} trials on these bars were made in other studies; they count too")
+    if table.probes > 0:
+        notes.append(
+            f"{table.probes} expressions were evaluated on these bars; each counts as one more independent trial"
+        )
+    if table.copies:
+        notes.append(f"the same market under other names: {', '.join(table.copies)}; what was tried there counts too")
     return notes
 
 

@@ -108,3 +108,15 @@ def open_lab(tmp_path: Path, filled_home: Path) -> OpenLab:
             yield lab
 
     return open_one
+
+
+@pytest.fixture
+def open_empty_lab(tmp_path: Path) -> OpenLab:
+    """Return a way to open a lab that has no market yet; opening it again opens the same one again."""
+    return lambda: opened(tmp_path / "empty")
+
+
+@pytest.fixture
+def market_writer() -> Callable[[Path, int, float], None]:
+    """Return what writes an artificial market."""
+    return write_market

@@ -17,6 +17,7 @@ from engine.core.validation.return_matrix import (
     checked_matrix,
     row_chunks,
 )
+from engine.core.validation.sharpe_inference import NORMAL
 from engine.errors import BadRequest
 
 # Rows of the table of recentred maxima.
@@ -205,7 +206,7 @@ def snooping_p_value(bootstrapped: BootstrapMeans) -> float:
     return max(superior_predictive_ability(bootstrapped, is_studentised=way).consistent for way in (True, False))
 
 
-def familywise_p_value(bootstrapped: BootstrapMeans, trial: int) -> float:
+def familywise_p_value(bootstrapped: BootstrapMeans, trial: int, unseen: int = 0) -> float:
     """Return how often the best of trials that earn nothing looks as good as this one, each in its own standard errors.
 
     Parameters
@@ -213,6 +214,8 @@ def familywise_p_value(bootstrapped: BootstrapMeans, trial: int) -> float:
     bootstrapped : BootstrapMeans
     trial : int
         Row of the trial. For the best one it is Hansen's consistent p-value.
+    unseen : int
+        Independent trials beside these whose returns nobody kept.
 
     Notes
     -----
@@ -222,10 +225,11 @@ def familywise_p_value(bootstrapped: BootstrapMeans, trial: int) -> float:
     is asked for by a least number of losses seen (`engine.core.verdict.checklist`).
     """
     statistic = float((bootstrapped.means * _scales(bootstrapped, True))[trial])
-    return _share_at_least(_recentred_maxima(bootstrapped, True, None)[CONSISTENT], statistic)
+    p = _share_at_least(_recentred_maxima(bootstrapped, True, None)[CONSISTENT], statistic)
+    return _beside_unseen(p, statistic, unseen)
 
 
-def no_skill_p_value(bootstrapped: BootstrapMeans, trial: int, costs: FloatArray) -> float:
+def no_skill_p_value(bootstrapped: BootstrapMeans, trial: int, costs: FloatArray, unseen: int = 0) -> float:
     """Return how often the best of trials that predict nothing, and pay their costs, looks as good as this one.
 
     Parameters
@@ -235,6 +239,8 @@ def no_skill_p_value(bootstrapped: BootstrapMeans, trial: int, costs: FloatArray
     costs : ndarray of float64, shape (trials,)
         What each trial paid per observation as a share of its equity; known, not estimated, so that the null hypothesis
         needs no worst case: a trial without skill earns minus its costs.
+    unseen : int
+        Independent trials beside these whose returns nobody kept; they pay what this one pays.
 
     Notes
     -----
@@ -250,7 +256,16 @@ def no_skill_p_value(bootstrapped: BootstrapMeans, trial: int, costs: FloatArray
         offsets = ((bootstrapped.means[part] + costs[part]) * scales[part]).astype(dtype)
         drawn = bootstrapped.sample_means[:, part] * scales[part].astype(dtype) - offsets
         np.maximum(highest, drawn.max(axis=1), out=highest)
-    return _share_at_least(highest, statistic)
+    beyond_costs = float((bootstrapped.means[trial] + costs[trial]) * scales[trial])
+    return _beside_unseen(_share_at_least(highest, statistic), beyond_costs, unseen)
+
+
+def _beside_unseen(p: float, statistic: float, unseen: int) -> float:
+    """Return how often the best of the trials, or one of some independent ones beside them, reaches a statistic.
+
+    The mean of one unseen trial, in its standard errors, is normal: the draws of a bootstrap are too few to tell so far out.
+    """
+    return 1.0 - (1.0 - p) * NORMAL.cdf(statistic) ** unseen if unseen else p
 
 
 def _share_at_least(maxima: FloatArray, statistic: float) -> float:

@@ -140,7 +140,7 @@ def _no_skill(evidence: Evidence) -> Check:
     p = search.no_skill_p
     return Check(
         "no_skill", _number(p), f"<= {MOST_NO_SKILL_P}", p <= MOST_NO_SKILL_P,
-        f"how often the best of {search.compared_trials} trials that predict nothing and pay their fees does as well",
+        f"how often the best of {_counted(evidence)} that predict nothing and pay their fees does as well",
         "fragile",
     )  # fmt: skip
 
@@ -192,14 +192,20 @@ def _deflated_sharpe(evidence: Evidence) -> Check:
     return Check(
         "deflated_sharpe", _number(value), f">= {DEFLATED_SHARPE}", value >= DEFLATED_SHARPE,
         f"probability that its Sharpe ratio is above {search.expected_max_sharpe:.2f}, what the best of "
-        f"{search.effective_trials:.0f} effective trials reaches by luck", "candidate",
+        f"{search.effective_trials:.0f} effective trials{_of_them_probes(evidence)} reaches by luck", "candidate",
     )  # fmt: skip
 
 
 def _overfitting(evidence: Evidence) -> Check:
     value, threshold = evidence.search.pbo, f"<= {MOST_PBO}"
     if evidence.search.compared_trials == 1:
-        return Check("pbo", None, threshold, None, "one trial: nothing was chosen among", "candidate")
+        probes = evidence.search.probes
+        why = (
+            f"one trial, and of {probes} probes there are no returns"
+            if probes
+            else "one trial: nothing was chosen among"
+        )
+        return Check("pbo", None, threshold, None, why, "candidate")
     return Check(
         "pbo", _number(value), threshold, value <= MOST_PBO,
         "share of symmetric splits of the days in which the in-sample best falls below the median out of sample",
@@ -246,6 +252,18 @@ def _holdout(evidence: Evidence) -> Check:
         "holdout", standings.holdout_sharpe, threshold, standings.holdout_sharpe >= standings.holdout_low,
         f"Sharpe ratio on bars nobody had seen, against the band its past predicts{spent}", "fragile",
     )  # fmt: skip
+
+
+def _counted(evidence: Evidence) -> str:
+    """Return how many trials and probes something is the best of."""
+    probes = evidence.search.probes
+    told = f"{evidence.search.compared_trials} trials"
+    return f"{told} and {probes} probes (expressions evaluated on these bars)" if probes else told
+
+
+def _of_them_probes(evidence: Evidence) -> str:
+    probes = evidence.search.probes
+    return f" ({probes} of them probes: expressions evaluated on these bars)" if probes else ""
 
 
 def _told(value: float) -> str:

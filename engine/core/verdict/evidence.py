@@ -72,6 +72,8 @@ class SearchFacts:
         Out of sample over in sample; NaN where in-sample is not above zero.
     walk_forward_source : str
         Which refits these are.
+    probes : int
+        Expressions looked at on the bars of the run: each is one more independent trial, of unknown returns.
     """
 
     trials: int
@@ -88,6 +90,7 @@ class SearchFacts:
     walk_forward_windows: int
     walk_forward_efficiency: float
     walk_forward_source: str
+    probes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def weigh_search(
     costs: NDArray[np.float64],
     *,
     walk_forward: WalkForwardFacts | None = None,
+    probes: int = 0,
     seed: int = 0,
 ) -> SearchFacts:
     """Return what the trials say about one of them.
@@ -69,6 +70,8 @@ def weigh_search(
         What each row paid in fees a day, as a share of its equity; see `daily_costs`.
     walk_forward : WalkForwardFacts, optional
         Of a real walk-forward of the study; without it the study's own trials are refitted window by window.
+    probes : int
+        Looks at the outcome of something that left no returns; each counts as one more independent trial.
     seed : int
         Of the bootstrap; the same gives the same figures.
     """
@@ -76,7 +79,7 @@ def weigh_search(
     count, days = matrix.shape
     own = matrix[chosen].astype(np.float64)
     if days < _FEWEST_DAYS or float(own.std()) == 0.0:
-        return _nothing(trials, count)
+        return _nothing(trials, count, probes)
     random = np.random.default_rng(seed)
     sample = matrix[np.unique(np.linspace(0, count - 1, min(count, _BLOCK_TRIALS)).astype(np.int64))]
     varying = sample[sample.std(axis=1) > 0] if count > 1 else own[None, :]
@@ -84,7 +87,7 @@ def weigh_search(
     bootstrapped = bootstrap_means(matrix, block, BOOTSTRAP_SAMPLES, random)
     weight = effective_trials(matrix, random)
     # Strategies left out of the comparison were looked at all the same.
-    effective = weight.effective * max(1.0, trials / count)
+    effective = weight.effective * max(1.0, trials / count) + probes
     variance = null_sharpe_variance(days)
     moments = sharpe_moments(own)
     found = walk_forward or follow_best(matrix)
@@ -94,8 +97,8 @@ def weigh_search(
         effective_trials=effective,
         expected_max_sharpe=math.sqrt(DAYS_PER_YEAR) * expected_max_sharpe(effective, variance),
         deflated_sharpe=deflated_sharpe(moments.sharpe, effective, variance, days, moments.skew, moments.kurtosis),
-        no_skill_p=no_skill_p_value(bootstrapped, chosen, costs),
-        no_edge_p=familywise_p_value(bootstrapped, chosen),
+        no_skill_p=no_skill_p_value(bootstrapped, chosen, costs, probes),
+        no_edge_p=familywise_p_value(bootstrapped, chosen, probes),
         pbo=probability_of_overfitting(matrix, _PBO_BLOCKS).pbo if count > 1 else math.nan,
         walk_forward_sharpe=found.sharpe,
         walk_forward_low=found.low,
@@ -103,6 +106,7 @@ def weigh_search(
         walk_forward_windows=found.windows,
         walk_forward_efficiency=found.efficiency,
         walk_forward_source=found.source,
+        probes=probes,
     )
 
 
@@ -177,10 +181,10 @@ def sharpe_rows(returns: ReturnMatrix) -> NDArray[np.float64]:
     return sharpes
 
 
-def _nothing(trials: int, compared: int) -> SearchFacts:
+def _nothing(trials: int, compared: int, probes: int) -> SearchFacts:
     """Return the facts of a run too short, or too still, to be weighed."""
     unknown = math.nan
     return SearchFacts(
-        trials, compared, float(compared), unknown, unknown, unknown, unknown, unknown,
-        unknown, unknown, unknown, 0, unknown, OWN_TRIALS,
+        trials, compared, float(compared + probes), unknown, unknown, unknown, unknown, unknown,
+        unknown, unknown, unknown, 0, unknown, OWN_TRIALS, probes,
     )  # fmt: skip

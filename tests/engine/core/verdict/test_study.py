@@ -91,3 +91,14 @@ def test_daily_costs_of_even_turnover_are_the_daily_share():
     equity = 1_000.0 * np.cumprod(1 + growth[0])
     fees = np.array([0.002 * equity.sum()])
     assert daily_costs(growth, fees, 1_000.0)[0] == pytest.approx(0.002)
+
+
+def test_the_best_of_noise_is_believed_no_more_often_when_only_itself_left_returns():
+    believed = 0
+    for seed in range(60):
+        returns = noise(40, seed)
+        best = returns[[best_of(returns)]]
+        facts = weigh_search(best, 0, 1, np.zeros(1), probes=39)
+        assert facts.effective_trials == pytest.approx(40, abs=0.5)
+        believed += facts.no_skill_p <= 0.05
+    assert believed <= 7
