@@ -144,6 +144,9 @@ async def test_a_body_that_breaks_leaves_a_failed_job_and_a_log(jobs, body, capl
 
 async def test_no_more_jobs_run_at_once_than_there_are_seats(jobs, body):
     started = [await jobs.submit("count", {"size": size}) for size in range(5)]
+    async with asyncio.timeout(PATIENCE_S):
+        while body.at_once < 2:  # noqa: ASYNC110 - only the body knows
+            await asyncio.sleep(0.01)
     body.let_go.set()
     assert {(await jobs.wait(job.id, PATIENCE_S)).state for job in started} == {"done"}
     assert body.most_at_once == 2

@@ -19,6 +19,7 @@ from engine.jobs import JobView
 from engine.verdicts import verdicts
 from server.assembly import close_lab, open_lab
 from server.job_workers import _PROGRAM, WorkerProcesses
+from server.mcp_app import serve_lab
 from server.settings import Settings
 from tools import validation
 from tools.lab import Lab
@@ -56,7 +57,7 @@ class Watched(WorkerProcesses):
 async def laboratory(home: Path, workers: type[WorkerProcesses] | None = None) -> AsyncIterator[tuple[Lab, Any]]:
     settings = Settings(home=home, feed="simulated", _env_file=None)
     made = None if workers is None else workers(settings)
-    lab = await open_lab(settings, made)
+    lab = await open_lab(settings, serve_lab(settings), made)
     try:
         yield lab, made
     finally:
@@ -143,7 +144,7 @@ async def test_a_search_whose_process_was_killed_is_set_aside_and_told(tmp_path)
 
 async def _reopened(home: Path, job_id: str) -> JobView:
     settings = Settings(home=home, feed="simulated", _env_file=None)
-    lab = await open_lab(settings, is_worker=True)
+    lab = await open_lab(settings, serve_lab(settings), is_worker=True)
     try:
         return await lab.jobs.view(job_id)
     finally:
