@@ -226,11 +226,11 @@ class Jobs:
 
     async def cancel(self, job_id: str) -> JobView:
         """Stop a job wherever it runs; what it has stored stays."""
-        record = await self._store.ask_job_to_stop(job_id, now_ms=self._clock.now_ms())
         running = self._running.get(job_id)
         if running is not None:
+            # First of all: what computes it may stand still in the middle of a write that nobody else gets past.
             await self._stop(running, "cancelled")
-            record = await self._store.job(job_id)
+        record = await self._store.ask_job_to_stop(job_id, now_ms=self._clock.now_ms())
         return _view(record)
 
     async def list(
