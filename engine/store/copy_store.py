@@ -16,7 +16,7 @@ from engine.store.candle_store import CandleStore, read_buckets
 from engine.store.ledger_rows import add_event
 from engine.store.seal_rows import ActiveSeal, active_seals, underlyings_of
 from engine.store.series_rows import find_series
-from engine.store.study_store import StudyStore, new_seal, seal_statement
+from engine.store.study_store import StudyStore, new_seal, note_already_seen, seal_statement
 from engine.store.tables import COVERAGE, SEAL_HOLDERS, SEALS, SERIES
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class CopyStore(CandleStore, StudyStore):
                         await add_event(connection, "copy_sealed", document, at_ms=at_ms, study_id=study_id)
                         said += [seal_statement(values), {"kind": "holds", "seal": values["id"], "study": study_id}]
                         coins.append(coin)
+                    await note_already_seen(connection, study_id, series.feed, own, seal.from_ms)
             return coins, said
 
         coins, said = await self._write(change)

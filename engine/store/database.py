@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 # The newest migration. Knowing it here spares an up-to-date database the import of Alembic.
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 _OPENING_PATIENCE_S = 60.0
 
 
