@@ -17,6 +17,7 @@ from engine.core.underlyings import underlying_of
 from engine.errors import BadRequest, NotFound, StorageFailed
 from engine.store import trial_rows
 from engine.store.columns import Columns, PackedColumns, pack, unpack
+from engine.store.job_store import withheld_of_stored_job
 from engine.store.ledger_rows import chained
 from engine.store.seal_rows import withheld_of
 from engine.store.study_store import StudyStore
@@ -205,7 +206,7 @@ class TrialStore(StudyStore):
         ]
 
     async def withheld_of_job(self, job_id: str) -> Withheld | None:
-        """Return the seal that keeps back what a search found on bars that were not sealed then; None when there is none."""
+        """Return the seal that keeps back what a job found on bars that were not sealed then; None when there is none."""
         columns = (STUDIES.c.feed, STUDIES.c.category, SEARCH_BATCHES.c.symbol, func.max(SEARCH_BATCHES.c.end_ms))
         searched = (
             select(*columns)
@@ -215,6 +216,8 @@ class TrialStore(StudyStore):
         )
 
         async def query(connection: AsyncConnection) -> Withheld | None:
+            if (looked_at := await withheld_of_stored_job(connection, job_id)) is not None:
+                return looked_at
             for feed, category, symbol, end_ms in list(await connection.execute(searched)):
                 withheld = await withheld_of(connection, feed, category, symbol)
                 if withheld is not None and withheld.covers_run(end_ms):
