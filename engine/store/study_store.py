@@ -422,8 +422,8 @@ async def _find(connection: AsyncConnection, study_id: str) -> Row[Any] | None:
     return (await connection.execute(select(STUDIES).where(STUDIES.c.id == study_id))).one_or_none()
 
 
-def _opening(row: Row[Any]) -> Opening:
-    told = row._asdict()
+def _opening(row: Mapping[Any, Any]) -> Opening:
+    told = {str(name): value for name, value in row.items()}
     figures = told.pop("figures")
     return Opening(**told, figures=None if figures is None else json.loads(figures))
 
@@ -439,7 +439,7 @@ async def _openings(connection: AsyncConnection, condition: Any) -> list[Opening
         .where(condition)
         .order_by(OPENINGS.c.at_ms, OPENINGS.c.id)
     )
-    return [_opening(row) for row in await connection.execute(found)]
+    return [_opening(row) for row in (await connection.execute(found)).mappings()]
 
 
 async def _slice_openings(connection: AsyncConnection, study_id: str) -> list[Opening]:
@@ -461,7 +461,7 @@ async def _slice_openings(connection: AsyncConnection, study_id: str) -> list[Op
         .order_by(OPENINGS.c.at_ms, OPENINGS.c.id, STUDIES.c.created_ms)
     )
     acts: dict[str, Opening] = {}
-    for row in await connection.execute(found):
+    for row in (await connection.execute(found)).mappings():
         opening = _opening(row)
         acts.setdefault(opening.id, opening)
     return list(acts.values())

@@ -242,7 +242,9 @@ class TrialStore(StudyStore):
             seen = or_(seen, and_(TRIAL_RETURNS.c.start_ms < range_ms[1], TRIAL_RETURNS.c.end_ms > range_ms[0]))
 
         async def query(connection: AsyncConnection) -> int:
-            same = and_(TRIAL_RETURNS.c.feed == study.feed, TRIAL_RETURNS.c.underlying.in_(coins))
+            shared = await _portfolios_of(connection, study.feed, set(coins))
+            market = or_(TRIAL_RETURNS.c.underlying.in_(coins), TRIAL_RETURNS.c.symbol.in_(shared))
+            same = and_(TRIAL_RETURNS.c.feed == study.feed, market)
             same = same if range_ms is None else and_(same, seen)
             counted = (
                 select(func.count(TRIALS.c.key.distinct()))
@@ -392,6 +394,13 @@ async def _record(connection: AsyncConnection, study: Row[Any], batch: _Batch) -
         "kind": "trials", "study": study.id, "length": number, "trials": number + study.lost_trials, "head": head,
         "at_ms": batch.shared["at_ms"],
     }  # fmt: skip
+
+
+async def _portfolios_of(connection: AsyncConnection, feed: str, coins: set[str]) -> list[str]:
+    """Return the joined symbols of portfolios that held one of these coins."""
+    joined = and_(TRIAL_RETURNS.c.feed == feed, TRIAL_RETURNS.c.symbol.contains(","))
+    names = (await connection.execute(select(TRIAL_RETURNS.c.symbol).where(joined).distinct())).scalars()
+    return [name for name in names if coins & set(map(underlying_of, name.split(",")))]
 
 
 async def _known(connection: AsyncConnection, study_id: str, trials: list[trial_rows.PreparedTrial]) -> set[str]:

@@ -37,7 +37,7 @@ EVALUATING_JOBS = (
     "NEW_SEARCH",
     "NEW_WALK",
 )
-LOOP = {"name": "research-loop", "input": {"idea": "follow the trend", "symbol": "BTCUSDT", **RANGE}}
+LOOP: dict[str, Any] = {"name": "research-loop", "input": {"idea": "follow the trend", "symbol": "BTCUSDT", **RANGE}}
 EXAMINATIONS = {"OLD_VERDICT": "get_verdict", "OLD_STRESS": "run_stress_test", "OLD_PATHS": "run_monte_carlo"}
 LINE = "Prices that rose go on."
 # Strings in capitals stand for handles made before the walk.
@@ -206,8 +206,10 @@ async def prepare(lab: Any, folder: Path) -> dict[str, str]:
 
 async def answered_loop(lab: Any) -> str:
     """Run the research loop as its calling model until it has to report on what it found; return its job."""
+    job_id = ""
     for _ in range(20):
         told = await lab.call("run_pipeline", LOOP)
+        job_id = told["job_id"]
         if told["status"] == "running":
             continue
         assert told["status"] == "delegated", told["error"]
@@ -220,7 +222,7 @@ async def answered_loop(lab: Any) -> str:
             answer = {"strategy": json.dumps(LONG_DOCUMENT), "idea": LINE, "expected_weakness": LINE}
         submission = {"submission_id": delegated["submission_id"], "answer": answer}
         await done(lab, await lab.call("submit_analysis", submission))
-    return str(told["job_id"])
+    return job_id
 
 
 async def done(lab: Any, job: dict[str, Any]) -> str:
