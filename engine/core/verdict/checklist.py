@@ -96,8 +96,9 @@ def judge(evidence: Evidence) -> Verdict:
 def _caps(evidence: Evidence) -> list[tuple[Standing, str]]:
     standings = evidence.standings
     caps: list[tuple[Standing, str]] = []
-    if not standings.sealed:
-        caps.append(("candidate", "the study seals no holdout, so nothing unseen is left to confirm it"))
+    if not standings.sealed and not standings.spent:
+        why = "the opened holdout showed no trade" if standings.openings else "the study seals no holdout"
+        caps.append(("candidate", f"{why}, so nothing unseen is left to confirm it"))
     if standings.spent:
         caps.append(("candidate", f"holdout_spent: {standings.spent}, so nothing unseen is left to confirm it"))
     if standings.already_seen:
