@@ -33,6 +33,8 @@ _WORKER_LOST = {
     "message": "the process that computed the job ended unexpectedly",
     "fix": "submit the same request again to go on where it stopped; if that happens again, take a smaller one",
 }
+# Of the progress of a job, what may tell of the bars it looked at.
+_TELLING = frozenset({"best", "message"})
 _FINAL_STATES = frozenset({"done", "failed", "cancelled"})
 # A job whose process died this often may be what kills it; then a person decides.
 _ATTEMPTS_BY_ITSELF = 10
@@ -184,12 +186,14 @@ class Jobs:
         body = self._body(kind)
         if self._closing:
             raise Conflict("the jobs are being shut down", fix="submit again after the restart")
+        if (withheld := await self._store.withheld_of_request(kind, request)) is not None:
+            raise withheld.refusal(f"what a {kind} job of this request found")
         record = await self._store.add_job(kind, request, at_ms=self._clock.now_ms())
         if record.state == "done" and not await body.is_still_valid(record.request, record.result or {}):
             record = await self._store.add_job(kind, request, at_ms=self._clock.now_ms(), fresh=True)
         if record.state not in _FINAL_STATES and not await self._is_run_by_somebody(record):
             self._queue.put(record.id, record.kind)
-        return _view(record)
+        return await self._seen(record)
 
     async def view(self, job_id: str) -> JobView:
         """Return a job as it stands."""
@@ -218,10 +222,10 @@ class Jobs:
     async def result(self, job_id: str) -> Document:
         """Return what a finished job came to."""
         record = await self._store.job(job_id)
-        if record.state != "done" or record.result is None:
-            raise Conflict(f"job {job_id!r} is {record.state}, so it has no result", fix=_next_step(record))
         if (withheld := await self._store.withheld_of_job(job_id)) is not None:
             raise withheld.refusal(f"the result of {job_id}")
+        if record.state != "done" or record.result is None:
+            raise Conflict(f"job {job_id!r} is {record.state}, so it has no result", fix=_next_step(record))
         return record.result
 
     async def cancel(self, job_id: str) -> JobView:
@@ -231,7 +235,7 @@ class Jobs:
             # First of all: what computes it may stand still in the middle of a write that nobody else gets past.
             await self._stop(running, "cancelled")
         record = await self._store.ask_job_to_stop(job_id, now_ms=self._clock.now_ms())
-        return _view(record)
+        return await self._seen(record)
 
     async def list(
         self, *, states: tuple[JobState, ...] = (), kind: str | None = None, limit: int = 50, offset: int = 0
@@ -243,9 +247,14 @@ class Jobs:
     async def _seen(self, record: JobRecord) -> JobView:
         """Return a job without what it found on bars that a seal withholds by now."""
         view = _view(record)
-        if view.progress and "best" in view.progress and await self._store.withheld_of_job(record.id) is not None:
-            view = replace(view, progress={name: told for name, told in view.progress.items() if name != "best"})
-        return view
+        if not (view.error or _TELLING & (view.progress or {}).keys()):
+            return view
+        withheld = await self._store.withheld_of_job(record.id)
+        if withheld is None:
+            return view
+        progress = {name: told for name, told in (view.progress or {}).items() if name not in _TELLING}
+        error = view.error and _error_document(withheld.refusal(f"what went wrong with {record.id}"))
+        return replace(view, progress=view.progress and progress, error=error)
 
     async def resume_interrupted(self) -> list[str]:
         """Go on with jobs that nobody runs any more, and return their ids."""
@@ -263,7 +272,7 @@ class Jobs:
         began = record.state in {"running", "interrupted"}
         if began and not self._closing and await self._is_left_behind(record):
             self._queue.put(record.id, record.kind)
-        return _view(record)
+        return await self._seen(record)
 
     async def run_job(self, job_id: str, context: JobContext | None = None) -> None:
         """Run one job to its end if nobody else does; the same in this process and in a worker's."""

@@ -104,7 +104,9 @@ async def run_pipeline(
     name: PipelineName,
     input: Annotated[  # noqa: A002  the name is contract
         dict[str, Any],
-        Field(description="{code, file?, wish?}, {idea} or, of research-loop, {idea, symbol, start, end, interval?}"),
+        Field(
+            description="{code, file?, wish?}, {idea}; research-loop: {idea, symbol, start, end, interval?, study?, sealed?}"
+        ),
     ],
     *,
     lab: LabHandle,

@@ -48,10 +48,8 @@ class VerdictResult(BaseModel):
     verdict: Literal["robust", "candidate", "fragile", "rejected"] | None = None
     checks: list[CheckLine] = Field(default_factory=list[CheckLine])
     caps: list[str] = Field(default_factory=list[str], description="What else holds the verdict down")
-    trials: int | None = Field(default=None, description="Distinct strategies the study evaluated")
-    trials_elsewhere: int | None = Field(
-        default=None, description="Other studies' trials on these bars; they count too"
-    )
+    trials: int | None = Field(default=None, description="Distinct strategies it was weighed by")
+    trials_elsewhere: int | None = Field(default=None, description="Of them, by other studies on these bars")
     probes: int | None = Field(default=None, description="Expressions evaluated on these bars; each counts as a trial")
     compared_trials: int | None = Field(default=None, description="On the same days as the run")
     effective_trials: float | None = Field(default=None, description="Independent ones among all of them")
@@ -190,7 +188,7 @@ async def check_lookahead(
 
 
 class HoldoutResult(BaseModel):
-    """How a strategy did on bars nobody had seen, beside what it did on those it was chosen on."""
+    """How a strategy did on the bars that were kept back, beside what it did on those it was chosen on."""
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
@@ -292,7 +290,8 @@ def _study_row(study: Any) -> dict[str, Any]:
         "sealed": study.sealed,
         "sealed_from": None if study.sealed_from_ms is None else iso_utc(study.sealed_from_ms),
         "openings": [
-            {"at": iso_utc(each.at_ms), "run_id": each.run_id, "reason": each.reason} for each in study.openings
+            {"at": iso_utc(each.at_ms), "run_id": each.run_id, "reason": each.reason, "study": each.study}
+            for each in study.slice_openings
         ],
         **{name: iso_utc(at_ms) for name, at_ms in remarks.items() if at_ms is not None},
     }

@@ -43,6 +43,7 @@ class LoopGiven(Given):
     interval: Annotated[str, Field(max_length=4, description="Minutes, or D W M")] = "60"
     category: Annotated[str, Field(max_length=10)] = "linear"
     study: Annotated[str | None, Field(max_length=64, description="Name of the study that counts the trials")] = None
+    sealed: Annotated[bool | None, Field(description="Whether a new study keeps a holdout back; default true")] = None
 
 
 class Validated(Found):
@@ -191,6 +192,8 @@ def _backtest_arguments(past: Past, tools: Toolbox) -> dict[str, Any]:
     }
     if given.study and tools.takes("run_backtest", "study"):
         arguments["study"] = given.study
+    if given.sealed is not None and tools.takes("run_backtest", "sealed"):
+        arguments["sealed"] = given.sealed
     return arguments
 
 

@@ -19,6 +19,7 @@ from engine.backtests.pictures import ChartKind, draw
 from engine.backtests.portfolios import Part, Sharing, check_shareable, compute_portfolio
 from engine.backtests.presentation import (
     csv_text,
+    holdout_warnings,
     run_card,
     run_line,
     study_card,
@@ -120,8 +121,7 @@ class Backtests:
         evaluated = await self._evaluate(compiled, named.origin, series, (start_ms, end_ms), settings, report)
         card = await self._stored(evaluated, compiled, series)
         await self._record(evaluated, compiled, series, settings, belongs_to.id, card)
-        told = study_card(await self._store.study(belongs_to.id))
-        return card | {"study": told, "withheld": withheld_card(evaluated.withheld)}
+        return card | await self._standing(belongs_to.id, card, evaluated.withheld)
 
     async def run_shared(  # noqa: PLR0913 - the request of the tool, flat
         self,
@@ -165,8 +165,13 @@ class Backtests:
         card = await self._stored(evaluated, compiled, series[0])
         together = replace(series[0], symbol=",".join(symbols))
         await self._record(evaluated, compiled, together, settings, belongs_to.id, card)
-        told = study_card(await self._store.study(belongs_to.id))
-        return card | {"study": told, "withheld": withheld_card(withheld)}
+        return card | await self._standing(belongs_to.id, card, withheld)
+
+    async def _standing(self, study_id: str, card: Mapping[str, Any], withheld: Withheld | None) -> dict[str, Any]:
+        """Return what an evaluation tells of its study: a holdout that confirms nothing is told before it is trusted."""
+        study = await self._store.study(study_id)
+        warnings = [*card["warnings"], *holdout_warnings(study)]
+        return {"study": study_card(study), "withheld": withheld_card(withheld), "warnings": warnings}
 
     async def _parts(
         self,

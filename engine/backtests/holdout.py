@@ -56,7 +56,8 @@ class Holdouts:
         opening = await self._unfinished(chosen) or await self._act(chosen, reason)
         held = [await self._store.study(each.study_id) for each in await self._rows_of(opening)]
         run = await self._evaluate(chosen, opening, held, report)
-        await self._store.note_holdout_run(opening.id, run["run_id"])
+        figures = await self.part_after(run, opening.from_ms)
+        await self._store.note_holdout_run(opening.id, run["run_id"], figures)
         shown = {name: chosen.metrics[name] for name in SHOWN_METRICS}
         return {
             "run_id": run_id,
@@ -64,12 +65,12 @@ class Holdouts:
             "opened": iso_utc(opening.at_ms),
             "reason": opening.reason,
             "studies": [study.name for study in held],
-            "openings": max(len(study.openings) for study in held),
+            "openings": max(len(study.slice_openings) for study in held),
             "from": iso_utc(opening.from_ms),
             "end": run["data"]["end"],
             "source": run["data"]["source"],
             "in_sample": shown,
-            "holdout": await self.part_after(run, opening.from_ms),
+            "holdout": figures,
             "warnings": _warnings(held, run),
         }
 
@@ -107,13 +108,13 @@ class Holdouts:
         return openings[0]
 
     async def _nothing_to_open(self, chosen: _Chosen, studies: list[StudyRecord]) -> Conflict:
-        opened = [(study, study.openings[-1]) for study in studies if study.openings]
+        opened = [(study, study.slice_openings[-1]) for study in studies if study.slice_openings]
         if opened:
             study, last = opened[0]
             evaluated = last.holdout_run_id or "not evaluated yet"
             return Conflict(
                 f"the holdout of study {study.name!r} is spent: opened {iso_utc(last.at_ms)} for {last.run_id}, "
-                f"{len(study.openings)} opening(s) on record",
+                f"{len(study.slice_openings)} opening(s) on record",
                 fix=f"its evaluation is {evaluated} (get_run); a new holdout needs a new study on later data",
             )
         withheld = await self._store.withheld(chosen.series.feed, chosen.series.category, chosen.series.symbol)
@@ -172,6 +173,11 @@ def _warnings(held: list[StudyRecord], run: Mapping[str, Any]) -> list[str]:
         f"study {study.name!r}: {len(study.already_seen)} studies had evaluated bars of the holdout before it was sealed"
         for study in held
         if study.already_seen
+    ]
+    told += [
+        f"study {study.name!r}: holdout_spent, bars of the holdout were opened {len(study.slice_openings)} times"
+        for study in held
+        if len(study.slice_openings) > 1
     ]
     if "imported" in run["data"]["source"]:
         told.append("some of the holdout's bars were imported from a file, not answered by the exchange")

@@ -108,6 +108,24 @@ def study_card(study: StudyRecord) -> dict[str, Any]:
     }
 
 
+def holdout_warnings(study: StudyRecord) -> list[str]:
+    """Return why the holdout of a study confirms nothing: its bars were opened, or evaluated before they were sealed."""
+    told: list[str] = []
+    if study.slice_openings:
+        first = study.slice_openings[0]
+        told.append(
+            f"holdout_spent: bars of the holdout of study {study.name!r} were opened {len(study.slice_openings)} times, "
+            f"first at {iso_utc(first.at_ms)} for {first.run_id} in study {first.study!r}; at most candidate"
+        )
+    if study.already_seen:
+        names = ", ".join(repr(each["study"]) for each in study.already_seen)
+        told.append(
+            f"already_seen: the holdout of study {study.name!r} had been evaluated by {names} before it was sealed; "
+            "at most candidate"
+        )
+    return told
+
+
 def withheld_card(withheld: Withheld | None) -> dict[str, Any] | None:
     """Return what was kept back of a range; None when nothing was."""
     if withheld is None:

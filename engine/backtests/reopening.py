@@ -58,7 +58,8 @@ async def reopen(record: RunRecord, store: Store, source: RunInputSource) -> Reo
     if "portfolio" in manifest:
         raise BadRequest(
             f"{record.id} shares its capital among several symbols, and only a run of one symbol can be examined",
-            fix="run the strategy on each symbol alone with run_backtest, and examine those runs",
+            fix="run the strategy on each symbol alone with run_backtest, in the same study, and examine those runs: "
+            "the shared run counts among their trials",
         )
     data, described = manifest["data"], manifest["inputs"]
     series = Series(data["feed"], data["category"], data["symbol"], "trade", data["interval"])

@@ -20,7 +20,7 @@ from engine.store.probe_store import seen_by_probes
 from engine.store.seal_rows import ActiveSeal, active_seals, underlyings_of
 from engine.store.series_rows import find_series
 from engine.store.sketch_rows import Coin, are_of, same_markets
-from engine.store.study_store import StudyStore, new_seal, seal_statement, study_statement
+from engine.store.study_store import StudyStore, new_seal, note_already_seen, seal_statement, study_statement
 from engine.store.tables import COVERAGE, SEAL_HOLDERS, SEALS, SERIES, STUDIES, TRIAL_RETURNS
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class CopyStore(CandleStore, StudyStore):
                         await add_event(connection, "copy_sealed", document, at_ms=at_ms, study_id=study_id)
                         said += [seal_statement(values), {"kind": "holds", "seal": values["id"], "study": study_id}]
                         coins.append(coin)
+                    await note_already_seen(connection, study_id, series.feed, own, seal.from_ms)
             return coins, said
 
         coins, said = await self._write(change)

@@ -12,11 +12,22 @@ from sqlalchemy import and_, func, insert, or_, select, update
 
 from engine.errors import NotFound
 from engine.store.database import Database
+from engine.store.job_scopes import (
+    CARRYING_KINDS,
+    first_withheld,
+    from_text,
+    scopes_of,
+    to_text,
+    visible_part,
+    widest,
+)
 from engine.store.tables import JOBS
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Row
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from engine.core.holdout import Withheld
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 Document = Mapping[str, Any]
@@ -63,7 +74,7 @@ class JobStore(Database):
         processes that ask at the same time get the same job.
         """
         text = json.dumps(dict(request), sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(f"{kind}\n{text}".encode()).hexdigest()
+        digest = _digest(kind, text)
 
         async def change(connection: AsyncConnection) -> JobRecord:
             of_request = JOBS.c.request_hash == digest
@@ -86,11 +97,27 @@ class JobStore(Database):
                 "updated_ms": at_ms,
                 "lease_until_ms": 0,
                 "cancel_asked": False,
+                "scopes": to_text(await visible_part(connection, await scopes_of(connection, kind, request))),
             }
             await connection.execute(insert(JOBS).values(values))
             return await _get(connection, job_id)
 
         return await self._write(change)
+
+    async def withheld_of_request(self, kind: str, request: Document) -> Withheld | None:
+        """Return the seal that keeps back what earlier jobs of a request left for the next one; None when there is none."""
+        if kind not in CARRYING_KINDS:
+            return None
+        digest = _digest(kind, json.dumps(dict(request), sort_keys=True, separators=(",", ":")))
+
+        async def query(connection: AsyncConnection) -> Withheld | None:
+            same = select(JOBS.c.id).where(JOBS.c.request_hash == digest)
+            for job_id in list((await connection.execute(same)).scalars()):
+                if (withheld := await withheld_of_stored_job(connection, job_id)) is not None:
+                    return withheld
+            return None
+
+        return await self._read(query)
 
     async def job(self, job_id: str) -> JobRecord:
         """Return a job."""
@@ -138,7 +165,10 @@ class JobStore(Database):
                     lease_until_ms=now_ms + lease_ms,
                 )
             )
-            return await _get(connection, job_id) if claimed.rowcount else None
+            if not claimed.rowcount:
+                return None
+            await _widen_scopes(connection, job_id)
+            return await _get(connection, job_id)
 
         return await self._write(change)
 
@@ -182,7 +212,8 @@ class JobStore(Database):
 
         async def change(connection: AsyncConnection) -> JobRecord:
             mine = and_(JOBS.c.id == job_id, JOBS.c.owner == owner, JOBS.c.state == "running")
-            await connection.execute(update(JOBS).where(mine).values(**values))
+            if (await connection.execute(update(JOBS).where(mine).values(**values))).rowcount:
+                await _widen_scopes(connection, job_id)
             return await _get(connection, job_id)
 
         return await self._write(change)
@@ -199,6 +230,32 @@ class JobStore(Database):
             return await _get(connection, job_id)
 
         return await self._write(change)
+
+
+async def withheld_of_stored_job(connection: AsyncConnection, job_id: str) -> Withheld | None:
+    """Return the seal that covers part of what a job looked at; None when there is none, or no such job."""
+    asked = select(JOBS.c.kind, JOBS.c.request, JOBS.c.scopes).where(JOBS.c.id == job_id)
+    row = (await connection.execute(asked)).one_or_none()
+    if row is None:
+        return None
+    if row.scopes is not None:
+        return await first_withheld(connection, from_text(row.scopes))
+    return await first_withheld(connection, await scopes_of(connection, row.kind, json.loads(row.request)))
+
+
+async def _widen_scopes(connection: AsyncConnection, job_id: str) -> None:
+    """Remember what a job may see by now: a seal that was opened since shows more."""
+    row = (
+        await connection.execute(select(JOBS.c.kind, JOBS.c.request, JOBS.c.scopes).where(JOBS.c.id == job_id))
+    ).one()
+    if row.scopes is not None:
+        now = await visible_part(connection, await scopes_of(connection, row.kind, json.loads(row.request)))
+        text = to_text(widest(from_text(row.scopes), now))
+        await connection.execute(update(JOBS).where(JOBS.c.id == job_id).values(scopes=text))
+
+
+def _digest(kind: str, text: str) -> str:
+    return hashlib.sha256(f"{kind}\n{text}".encode()).hexdigest()
 
 
 def _job_id(digest: str, counter: int) -> str:

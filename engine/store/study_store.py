@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import and_, func, insert, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
 from engine.core.holdout import Withheld
 from engine.errors import Conflict, NotFound
@@ -48,6 +48,10 @@ class Opening:
         Where the holdout began.
     holdout_run_id : str or None
         The run that evaluated it; None until that is stored.
+    study : str
+        Name of the study.
+    figures : mapping or None
+        Of the sealed days alone, as that run found them.
     """
 
     id: str
@@ -58,6 +62,8 @@ class Opening:
     at_ms: int
     from_ms: int
     holdout_run_id: str | None
+    study: str
+    figures: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,9 @@ class StudyRecord:
     already_seen : tuple of mapping
         What had been evaluated in the sealed part before the seal was set: study, until_ms, trials.
     openings : tuple of Opening
-        Oldest first.
+        Recorded against it, oldest first.
+    slice_openings : tuple of Opening
+        Acts of any study of the same coin that opened bars of the study's holdout, oldest first, each once.
     trials : int
         Distinct strategies evaluated, including those that only the witness remembers.
     chain_length, head : int, str
@@ -99,6 +107,7 @@ class StudyRecord:
     sealed_from_ms: int | None
     already_seen: tuple[Mapping[str, Any], ...]
     openings: tuple[Opening, ...]
+    slice_openings: tuple[Opening, ...]
     trials: int
     chain_length: int
     head: str
@@ -291,11 +300,12 @@ class StudyStore(Database):
 
         return await self._read(query)
 
-    async def note_holdout_run(self, opening_id: str, run_id: str) -> None:
-        """Remember which run evaluated an opened holdout."""
+    async def note_holdout_run(self, opening_id: str, run_id: str, figures: Mapping[str, Any]) -> None:
+        """Remember which run evaluated an opened holdout, and what it found."""
 
         async def change(connection: AsyncConnection) -> None:
-            await connection.execute(update(OPENINGS).where(OPENINGS.c.id == opening_id).values(holdout_run_id=run_id))
+            found = {"holdout_run_id": run_id, "figures": json.dumps(dict(figures))}
+            await connection.execute(update(OPENINGS).where(OPENINGS.c.id == opening_id).values(**found))
 
         await self._write(change)
 
@@ -358,13 +368,7 @@ async def _seal(connection: AsyncConnection, study: Mapping[str, Any], symbol: s
         document = {name: stored[name] for name in ("id", "underlying", "from_ms")}
         await add_event(connection, "sealed", document, at_ms=at_ms, study_id=study_id)
         said += [seal_statement(dict(stored)), {"kind": "holds", "seal": row["id"], "study": study_id}]
-    seen = await _already_seen(connection, study["feed"], coins, min(row["from_ms"] for row in rows))
-    if seen:
-        before = json.loads(
-            (await connection.execute(select(STUDIES.c.already_seen).where(STUDIES.c.id == study_id))).scalar_one()
-        )
-        merged = update(STUDIES).where(STUDIES.c.id == study_id).values(already_seen=json.dumps([*before, *seen]))
-        await connection.execute(merged)
+    await note_already_seen(connection, study_id, study["feed"], coins, min(row["from_ms"] for row in rows))
     return said
 
 
@@ -380,35 +384,87 @@ def seal_statement(seal: Mapping[str, Any]) -> Statement:
     return {"kind": "seal", **{name: seal[name] for name in names}}
 
 
+async def note_already_seen(
+    connection: AsyncConnection, study_id: str, feed: str, coins: set[str], from_ms: int
+) -> None:
+    """Write down in a study what had been evaluated on coins after the start of their seal before they were sealed."""
+    seen = await _already_seen(connection, feed, coins, from_ms)
+    if seen:
+        before = json.loads(
+            (await connection.execute(select(STUDIES.c.already_seen).where(STUDIES.c.id == study_id))).scalar_one()
+        )
+        merged = json.dumps([*before, *(each for each in seen if each not in before)])
+        await connection.execute(update(STUDIES).where(STUDIES.c.id == study_id).values(already_seen=merged))
+
+
 async def _already_seen(connection: AsyncConnection, feed: str, coins: set[str], from_ms: int) -> list[dict[str, Any]]:
     batches = TRIAL_RETURNS.c
-    inside = and_(batches.feed == feed, batches.underlying.in_(sorted(coins)), batches.end_ms > from_ms)
+    # A portfolio's trials stand under all of its symbols at once.
+    market = or_(batches.underlying.in_(sorted(coins)), batches.symbol.contains(","))
     found = (
-        select(STUDIES.c.name, func.max(batches.end_ms), func.sum(batches.rows))
+        select(STUDIES.c.name, batches.category, batches.symbol, func.max(batches.end_ms), func.sum(batches.rows))
         .join(STUDIES, STUDIES.c.id == batches.study_id)
-        .where(inside)
-        .group_by(STUDIES.c.name)
+        .where(and_(batches.feed == feed, market, batches.end_ms > from_ms))
+        .group_by(STUDIES.c.name, batches.category, batches.symbol)
         .order_by(STUDIES.c.name)
     )
-    return [
-        {"study": name, "from_ms": from_ms, "until_ms": int(until), "trials": int(trials)}
-        for name, until, trials in await connection.execute(found)
-    ]
+    seen: dict[str, dict[str, Any]] = {}
+    for name, category, symbol, until, trials in list(await connection.execute(found)):
+        if coins.isdisjoint(await underlyings_of(connection, feed, category, symbol)):
+            continue
+        row = seen.setdefault(name, {"study": name, "from_ms": from_ms, "until_ms": 0, "trials": 0})
+        row["until_ms"] = max(row["until_ms"], int(until))
+        row["trials"] += int(trials)
+    return list(seen.values())
 
 
 async def _find(connection: AsyncConnection, study_id: str) -> Row[Any] | None:
     return (await connection.execute(select(STUDIES).where(STUDIES.c.id == study_id))).one_or_none()
 
 
+def _opening(row: Mapping[Any, Any]) -> Opening:
+    told = {str(name): value for name, value in row.items()}
+    figures = told.pop("figures")
+    return Opening(**told, figures=None if figures is None else json.loads(figures))
+
+
+_OPENING = tuple(OPENINGS.c[name] for name in ("id", "seal_id", "study_id", "run_id", "reason", "at_ms"))
+
+
 async def _openings(connection: AsyncConnection, condition: Any) -> list[Opening]:
-    columns = [OPENINGS.c[name] for name in ("id", "seal_id", "study_id", "run_id", "reason", "at_ms")]
     found = (
-        select(*columns, SEALS.c.from_ms, OPENINGS.c.holdout_run_id)
+        select(*_OPENING, SEALS.c.from_ms, OPENINGS.c.holdout_run_id, STUDIES.c.name.label("study"), OPENINGS.c.figures)
         .join(SEALS, SEALS.c.id == OPENINGS.c.seal_id)
+        .join(STUDIES, STUDIES.c.id == OPENINGS.c.study_id)
         .where(condition)
         .order_by(OPENINGS.c.at_ms, OPENINGS.c.id)
     )
-    return [Opening(*row) for row in await connection.execute(found)]
+    return [_opening(row) for row in (await connection.execute(found)).mappings()]
+
+
+async def _slice_openings(connection: AsyncConnection, study_id: str) -> list[Opening]:
+    """Return the acts that opened bars of a study's holdout, whoever's they were: a slice is a coin's, not a name's.
+
+    An act lays open all bars from the start of its seal to its own time; what closes later may be held back afresh.
+    """
+    own, mine = SEALS.alias(), SEAL_HOLDERS.alias()
+    same_coin = and_(SEALS.c.feed == own.c.feed, SEALS.c.underlying == own.c.underlying)
+    found = (
+        select(*_OPENING, SEALS.c.from_ms, OPENINGS.c.holdout_run_id, STUDIES.c.name.label("study"), OPENINGS.c.figures)
+        .select_from(mine)
+        .join(own, own.c.id == mine.c.seal_id)
+        .join(SEALS, and_(same_coin, SEALS.c.opened_ms > own.c.from_ms))
+        .join(SEAL_HOLDERS, SEAL_HOLDERS.c.seal_id == SEALS.c.id)
+        .join(OPENINGS, and_(OPENINGS.c.study_id == SEAL_HOLDERS.c.study_id, OPENINGS.c.at_ms == SEALS.c.opened_ms))
+        .join(STUDIES, STUDIES.c.id == OPENINGS.c.study_id)
+        .where(mine.c.study_id == study_id)
+        .order_by(OPENINGS.c.at_ms, OPENINGS.c.id, STUDIES.c.created_ms)
+    )
+    acts: dict[str, Opening] = {}
+    for row in (await connection.execute(found)).mappings():
+        opening = _opening(row)
+        acts.setdefault(opening.id, opening)
+    return list(acts.values())
 
 
 async def _record(connection: AsyncConnection, row: Row[Any]) -> StudyRecord:
@@ -429,6 +485,7 @@ async def _record(connection: AsyncConnection, row: Row[Any]) -> StudyRecord:
         sealed_from_ms=(await connection.execute(held)).scalar_one(),
         already_seen=tuple(json.loads(row.already_seen)),
         openings=tuple(await _openings(connection, OPENINGS.c.study_id == row.id)),
+        slice_openings=tuple(await _slice_openings(connection, row.id)),
         trials=row.trials + row.lost_trials,
         chain_length=row.trials,
         head=row.head,

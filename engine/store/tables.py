@@ -170,6 +170,8 @@ class JobRow(Row, table=True):
     progress: str | None = Field(default=None, sa_type=Text)
     result: str | None = Field(default=None, sa_type=Text)
     error: str | None = Field(default=None, sa_type=Text)
+    # What it looked at, see job_scopes; none of jobs older than that.
+    scopes: str | None = Field(default=None, sa_type=Text)
 
 
 class LeaseRow(Row, table=True):
@@ -373,6 +375,8 @@ class OpeningRow(Row, table=True):
     at_ms: int = Field(sa_type=BigInteger)
     # The run that evaluated the holdout; none until it is stored.
     holdout_run_id: str | None = None
+    # What came of it: a later seal on the same bars must not make a failure unreadable.
+    figures: str | None = Field(default=None, sa_type=Text)
 
 
 class LedgerEventRow(Row, table=True):

@@ -17,6 +17,7 @@ from engine.core.underlyings import underlying_of
 from engine.errors import BadRequest, NotFound, StorageFailed
 from engine.store import trial_rows
 from engine.store.columns import Columns, PackedColumns, pack, unpack
+from engine.store.job_store import withheld_of_stored_job
 from engine.store.ledger_rows import chained
 from engine.store.seal_rows import withheld_of
 from engine.store.sketch_rows import Coin, are_of, keep_sketches, same_markets
@@ -207,7 +208,7 @@ class TrialStore(StudyStore):
         ]
 
     async def withheld_of_job(self, job_id: str) -> Withheld | None:
-        """Return the seal that keeps back what a search found on bars that were not sealed then; None when there is none."""
+        """Return the seal that keeps back what a job found on bars that were not sealed then; None when there is none."""
         columns = (STUDIES.c.feed, STUDIES.c.category, SEARCH_BATCHES.c.symbol, func.max(SEARCH_BATCHES.c.end_ms))
         searched = (
             select(*columns)
@@ -217,6 +218,8 @@ class TrialStore(StudyStore):
         )
 
         async def query(connection: AsyncConnection) -> Withheld | None:
+            if (looked_at := await withheld_of_stored_job(connection, job_id)) is not None:
+                return looked_at
             for feed, category, symbol, end_ms in list(await connection.execute(searched)):
                 withheld = await withheld_of(connection, feed, category, symbol)
                 if withheld is not None and withheld.covers_run(end_ms):
@@ -245,7 +248,10 @@ class TrialStore(StudyStore):
         async def query(connection: AsyncConnection) -> int:
             own = {(study.feed, underlying_of(symbol)) for symbol in study.symbols}
             every = await same_markets(connection, own) if coins is None else {*own, *coins}
-            same = are_of(TRIAL_RETURNS.c.feed, TRIAL_RETURNS.c.underlying, every)
+            market = are_of(TRIAL_RETURNS.c.feed, TRIAL_RETURNS.c.underlying, every)
+            same = or_(
+                market, *[await _shared_by(connection, feed, every) for feed in sorted({name for name, _ in every})]
+            )
             same = same if range_ms is None else and_(same, seen)
             counted = (
                 select(func.count(TRIALS.c.key.distinct()))
@@ -395,6 +401,15 @@ async def _record(connection: AsyncConnection, study: Row[Any], batch: _Batch) -
         "kind": "trials", "study": study.id, "length": number, "trials": number + study.lost_trials, "head": head,
         "at_ms": batch.shared["at_ms"],
     }  # fmt: skip
+
+
+async def _shared_by(connection: AsyncConnection, feed: str, coins: Collection[Coin]) -> ColumnElement[bool]:
+    """Return the condition that a row is about a portfolio that held one of these coins."""
+    wanted = {coin for name, coin in coins if name == feed}
+    joined = and_(TRIAL_RETURNS.c.feed == feed, TRIAL_RETURNS.c.symbol.contains(","))
+    names = (await connection.execute(select(TRIAL_RETURNS.c.symbol).where(joined).distinct())).scalars()
+    held = [name for name in names if wanted & set(map(underlying_of, name.split(",")))]
+    return and_(joined, TRIAL_RETURNS.c.symbol.in_(held))
 
 
 async def _known(connection: AsyncConnection, study_id: str, trials: list[trial_rows.PreparedTrial]) -> set[str]:

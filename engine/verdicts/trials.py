@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,14 @@ async def studies_of_market(store: Store, study: StudyRecord, coins: Collection[
 def coins_of(study: StudyRecord) -> set[Coin]:
     """Return the coins a study is about."""
     return {(study.feed, underlying_of(symbol)) for symbol in study.symbols}
+
+
+async def strictest_first(store: Store, studies: Sequence[StudyRecord], run: ReopenedRun) -> list[StudyRecord]:
+    """Return the studies a run was evaluated in, the one that counts most trials against it first."""
+    range_ms = (run.slice.start_ms, run.slice.end_ms)
+    counted = {each.id: await store.market_trial_count(each.id, range_ms) for each in studies}
+    # Of equals the one that seals a holdout.
+    return sorted(studies, key=lambda each: (-counted[each.id], not each.sealed, -each.trials, each.created_ms))
 
 
 async def lay_side_by_side(

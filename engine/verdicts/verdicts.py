@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from engine.store import Store
 from engine.store.study_store import StudyRecord
 from engine.verdicts import effort
 from engine.verdicts.standings import Standing, is_ledger_intact, standing_of
-from engine.verdicts.trials import TrialTable, lay_side_by_side
+from engine.verdicts.trials import TrialTable, lay_side_by_side, strictest_first
 from engine.verdicts.walk_forwards import real_walk_forward
 
 # Answers are the same for everybody who asks.
@@ -74,8 +74,9 @@ class Verdicts:
         simulation = await asyncio.to_thread(bench.run, run.compiled)
         marks_ms, _ = daily_marks(run.candles.ts, simulation.equity, run.series.interval)
         returns = bench.daily_returns(simulation)
-        study = next(iter(await self._store.studies_of_run(run_id)), None)
-        walk_forward = await real_walk_forward(self._store, study, run, marks_ms)
+        studies = await strictest_first(self._store, await self._store.studies_of_run(run_id), run)
+        study = studies[0] if studies else None
+        walk_forward = await real_walk_forward(self._store, studies, run, marks_ms)
         table = await lay_side_by_side(self._store, study, run, marks_ms, returns)
         key = (run_id, *_stamp(study, table), None if walk_forward is None else walk_forward[0])
         weighed = self._remembered.get(key)
@@ -85,12 +86,13 @@ class Verdicts:
                 context or JobContext(run_id), lambda _: _weigh(run, bench, table, found, marks_ms)
             )
             self._remember(key, weighed)
-        intact = await is_ledger_intact(self._store, table.studies) and await self._store.are_probes_intact()
+        ledgers = {each.id: each for each in (*table.studies, *studies)}.values()
+        intact = await is_ledger_intact(self._store, ledgers) and await self._store.are_probes_intact()
         standing = await standing_of(
-            run, study, returns, intact=intact, backtests=self._backtests, holdouts=self._holdouts
+            run, studies, returns, intact=intact, backtests=self._backtests, holdouts=self._holdouts
         )
         evidence = Evidence(weighed.own, weighed.search, weighed.stability, standing.facts)
-        return _document(run, study, table, judge(evidence), evidence, standing, weighed, include)
+        return _document(run, studies, table, judge(evidence), evidence, standing, weighed, include)
 
     def _remember(self, key: tuple[object, ...], weighed: _Weighed) -> None:
         self._remembered[key] = weighed
@@ -150,7 +152,7 @@ def _profit_by_regime(bench: Bench, equity: FloatColumn, days: int) -> dict[str,
 
 def _document(
     run: ReopenedRun,
-    study: StudyRecord | None,
+    studies: Sequence[StudyRecord],
     table: TrialTable,
     verdict: Verdict,
     evidence: Evidence,
@@ -174,14 +176,14 @@ def _document(
             for each in verdict.checks
         ],
         "caps": list(verdict.caps),
-        "trials": 1 if study is None else study.trials,
+        "trials": table.trials,
         "trials_elsewhere": table.elsewhere,
         "probes": table.probes,
         "compared_trials": search.compared_trials,
         "effective_trials": shown(search.effective_trials),
         "expected_max_sharpe": shown(search.expected_max_sharpe),
         "sharpe": shown(evidence.own.sharpe),
-        "study": None if study is None else {"id": study.id, "name": study.name, "sealed": study.sealed},
+        "study": _weighed_in(studies),
         "holdout": {name: shown(value) for name, value in standing.holdout.items()},
         "ledger_intact": evidence.standings.ledger_intact,
         "source": source,
@@ -197,6 +199,15 @@ def _document(
     return document
 
 
+def _weighed_in(studies: Sequence[StudyRecord]) -> dict[str, Any] | None:
+    """Return the study a run was weighed in, and the others that it was evaluated in."""
+    if not studies:
+        return None
+    first, *others = studies
+    told = {"id": first.id, "name": first.name, "sealed": first.sealed, "trials": first.trials}
+    return told | ({"others": [each.name for each in others]} if others else {})
+
+
 def _notes(source: str, table: TrialTable) -> list[str]:
     notes: list[str] = []
     if "simulated" in source:
@@ -204,7 +215,9 @@ def _notes(source: str, table: TrialTable) -> list[str]:
     if "imported" in source:
         notes.append("candles were imported from a file: nobody here can say where they come from")
     if table.elsewhere > 0:
-        notes.append(f"{table.elsewhere} trials on these bars were made in other studies; they count too")
+        notes.append(
+            f"{table.elsewhere} trials on these bars were made in other studies; they count too, and are among trials"
+        )
     if table.probes > 0:
         notes.append(
             f"{table.probes} expressions were evaluated on these bars; each counts as one more independent trial"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,14 +25,15 @@ _FEWEST_DAYS = 60
 
 
 async def real_walk_forward(
-    store: Store, study: StudyRecord | None, run: ReopenedRun, marks_ms: TimeColumn
+    store: Store, studies: Sequence[StudyRecord], run: ReopenedRun, marks_ms: TimeColumn
 ) -> tuple[str, WalkForwardFacts] | None:
-    """Return id and record of the newest finished walk-forward of this strategy in this study; None without one."""
-    if study is None:
+    """Return id and record of the newest finished walk-forward of this strategy in these studies; None without one."""
+    if not studies:
         return None
+    mine = {study.id for study in studies}
     page = await store.list_jobs(states=("done",), kind="walk_forward", limit=_JOBS_LOOKED_AT)
     for job in page.items:
-        if job.request.get("study_id") != study.id or not _is_same(job.request, run):
+        if job.request.get("study_id") not in mine or not _is_same(job.request, run):
             continue
         if await store.withheld_of_job(job.id) is not None:
             continue

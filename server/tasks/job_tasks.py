@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import NotFound
+from engine.errors import LabError, NotFound
 from server.result_policy import bounded, told_result
 from server.tasks.task import Task, TaskStatus
 from tools.failures import compact
@@ -72,7 +72,11 @@ async def _as_task(lab: Lab, job: JobView) -> Task:
 
 async def _result_of(lab: Lab, job: JobView) -> dict[str, Any]:
     """Return the answer of the tool that started the job, its state now done, with the first page of what came of it."""
-    page = await get_job_result.function(job.id, lab=lab)
+    try:
+        page = await get_job_result.function(job.id, lab=lab)
+    except LabError as error:
+        # A seal that was set since withholds it: that is the task's answer, not a fault of asking.
+        return _refusal({name: getattr(error, name) for name in ("code", "message", "fix", "retryable")})
     told = bounded({**page.model_dump(mode="json"), "next": f'get_job_result {{"job_id":"{job.id}"}}'})
     return {"content": [{"type": "text", "text": compact(told)}], "structuredContent": told, "isError": False}
 

@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from engine.verdicts import effort
 from tools.catalog import all_tools
 
 END_OF_SEALED = "2024-06-01"
@@ -23,6 +26,20 @@ TRADE_LIST = """Trade #,Type,Date/Time,Signal,Price USDT,Position size (qty),Net
 1,Entry long,2024-05-12 03:00,L,62000,0.1,10
 1,Exit long,2024-05-13 07:00,X,62100,0.1,10
 """
+# Made before the seal, or under it.
+EVALUATING_JOBS = (
+    "OLD_SEARCH",
+    "OLD_WALK",
+    "OLD_VERDICT",
+    "OLD_STRESS",
+    "OLD_PATHS",
+    "OLD_LOOP",
+    "NEW_SEARCH",
+    "NEW_WALK",
+)
+LOOP: dict[str, Any] = {"name": "research-loop", "input": {"idea": "follow the trend", "symbol": "BTCUSDT", **RANGE}}
+EXAMINATIONS = {"OLD_VERDICT": "get_verdict", "OLD_STRESS": "run_stress_test", "OLD_PATHS": "run_monte_carlo"}
+LINE = "Prices that rose go on."
 # Strings in capitals stand for handles made before the walk.
 WALK: dict[str, list[dict[str, Any]]] = {
     "search_instruments": [{"query": "btc"}],
@@ -76,9 +93,9 @@ WALK: dict[str, list[dict[str, Any]]] = {
     "reproduce_run": [{"run_id": "OLD_RUN"}, {"run_id": "RUN", "prove_causality": 2}],
     "show_chart": [{"run_id": "OLD_RUN"}, {"run_id": "RUN"}, {"run_id": "RUN", **LATE}],
     "compare_with_tradingview": [{"run_id": "OLD_RUN", "path": "LIST"}, {"run_id": "RUN", "path": "LIST"}],
-    "wait_for_job": [{"job_id": job} for job in ("JOB", "OLD_SEARCH", "NEW_SEARCH", "NEW_WALK")],
-    "get_job_result": [{"job_id": job} for job in ("JOB", "OLD_SEARCH", "NEW_SEARCH", "NEW_WALK")],
-    "cancel_job": [{"job_id": "JOB"}],
+    "wait_for_job": [{"job_id": job} for job in ("JOB", *EVALUATING_JOBS)],
+    "get_job_result": [{"job_id": job} for job in ("JOB", *EVALUATING_JOBS)],
+    "cancel_job": [{"job_id": job} for job in ("JOB", *EVALUATING_JOBS)],
     "list_jobs": [{}],
     "get_verdict": [{"run_id": run, "include": ["regimes", "cpcv"]} for run in ("OLD_RUN", "RUN")],
     "run_monte_carlo": [{"run_id": run, "method": "trades_resample"} for run in ("OLD_RUN", "RUN")],
@@ -93,7 +110,7 @@ WALK: dict[str, list[dict[str, Any]]] = {
     "code_review_strategy": [{"strategy": "ema_cross"}],
     "generate_test_scenarios": [{"strategy": "ema_cross"}],
     "ask_agents": [{"prompt": "What happened after May?", "run_ids": [run]} for run in ("OLD_RUN", "RUN")],
-    "run_pipeline": [{"name": "code-review", "input": {"code": "close > open"}}],
+    "run_pipeline": [{"name": "code-review", "input": {"code": "close > open"}}, LOOP],
     "list_agents": [{}],
     "submit_analysis": [{"submission_id": "sub_0123456789abcdef", "answer": "777123"}],
     # Opening is the one way, and it is not walked here: it ends the seal.
@@ -165,16 +182,47 @@ async def prepare(lab: Any, folder: Path) -> dict[str, str]:
     assert old["metrics"]["total_return"] > 1, "and a figure that rests on one"
     searched = SEARCH | {"grid": {"fast": [5, 10], "slow": [30, 60]}}
     old_search = await done(lab, await lab.call("start_grid_search", searched))
+    walked = SEARCH | {"search": {"grid": {"fast": [5, 10]}}, "windows": 2}
+    # The test window of the last refit lies behind the seal, and its training windows before it.
+    old_walk = await done(lab, await lab.call("start_walk_forward", walked))
+    stored: dict[str, str] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(effort, "MOST_BARS", 0)
+        patch.setattr(effort, "MOST_STEPS", 0)
+        for name, tool in EXAMINATIONS.items():
+            stored[name] = await done(lab, (await lab.call(tool, {"run_id": old["run_id"]}))["job"])
+    loop = await answered_loop(lab)
     run = await lab.seal()
     new_search = await done(lab, await lab.call("start_grid_search", searched | {"study": "the sealed one"}))
-    walked = SEARCH | {"search": {"grid": {"fast": [5, 10]}}, "windows": 2, "study": "the sealed one"}
-    new_walk = await done(lab, await lab.call("start_walk_forward", walked))
+    new_walk = await done(lab, await lab.call("start_walk_forward", walked | {"study": "the sealed one"}))
     job = await lab.call("start_backfill", {**MARKET, **RANGE})
     await lab.call("wait_for_job", {"job_id": job["job_id"]})
     return {
         "OLD_RUN": old["run_id"], "RUN": run["run_id"], "JOB": job["job_id"], "FILE": str(folder / "candles.csv"),
         "LIST": str(folder / "list.csv"), "OLD_SEARCH": old_search, "NEW_SEARCH": new_search, "NEW_WALK": new_walk,
+        "OLD_WALK": old_walk, "OLD_LOOP": loop, **stored,
     }  # fmt: skip
+
+
+async def answered_loop(lab: Any) -> str:
+    """Run the research loop as its calling model until it has to report on what it found; return its job."""
+    job_id = ""
+    for _ in range(20):
+        told = await lab.call("run_pipeline", LOOP)
+        job_id = told["job_id"]
+        if told["status"] == "running":
+            continue
+        assert told["status"] == "delegated", told["error"]
+        delegated = told["delegated"]
+        if delegated["step"] == "report":
+            assert "metrics" in json.dumps(told), "there is something to withhold"
+            break
+        answer: dict[str, str] = dict.fromkeys(("hypothesis", "rests_on", "refuted_by", "may_mislead"), LINE)
+        if delegated["step"] == "strategy":
+            answer = {"strategy": json.dumps(LONG_DOCUMENT), "idea": LINE, "expected_weakness": LINE}
+        submission = {"submission_id": delegated["submission_id"], "answer": answer}
+        await done(lab, await lab.call("submit_analysis", submission))
+    return job_id
 
 
 async def done(lab: Any, job: dict[str, Any]) -> str:
@@ -236,3 +284,15 @@ async def test_exports_end_at_the_seal_and_pictures_are_the_same_whatever_follow
         assert exported["withheld"]["from"] == "2024-05-01T00:00:00Z"
     assert found[0] == found[1]
     assert not planted_numbers(found[0][0])
+
+
+async def test_what_any_job_found_is_withheld_when_a_seal_covers_part_of_it(open_lab: Any, tmp_path: Path) -> None:
+    async with open_lab("with 777") as lab:
+        handles = await prepare(lab, tmp_path / "files")
+        for name in EVALUATING_JOBS:
+            failed, answer, _ = await lab.ask("get_job_result", {"job_id": handles[name]})
+            assert failed is name.startswith("OLD"), (name, answer)
+            assert not failed or answer["code"] == "sealed", (name, answer)
+        await lab.refused("run_pipeline", LOOP)
+        before_the_seal = {**LOOP["input"], "end": "2024-05-01"}
+        assert (await lab.call("run_pipeline", LOOP | {"input": before_the_seal}))["status"] == "delegated"

@@ -273,6 +273,23 @@ async def test_a_job_that_was_interrupted_too_often_ends_its_task(settings: Sett
         assert "interrupted 10 times" in task["result"]["structuredContent"]["message"]
 
 
+async def test_what_a_seal_withholds_by_now_is_refused_as_the_answer_of_the_task(settings: Settings):
+    market: dict[str, Any] = {"feed": "simulated", "category": "linear"}
+    async with in_memory(settings) as client:
+        settings.home.mkdir()
+        store = await Store.open(settings.store_url)
+        job = await store.add_job("grid", {**market, "symbol": "BTCUSDT", "end_ms": 3}, at_ms=1)
+        assert await store.claim_job(job.id, store.owner, now_ms=2, lease_ms=1000)
+        await store.finish_job(job.id, store.owner, "done", now_ms=3, result={"items": [{"score": 777}]})
+        shown = await ask(client, "get", job.id)
+        await store.create_study("late", **market, symbols=("BTCUSDT",), range_ms=(0, 3), seal_from_ms=2, at_ms=4)
+        await store.close()
+        task = await ask(client, "get", job.id)
+    assert shown["result"]["structuredContent"]["items"] == [{"score": 777}]
+    assert (task["status"], task["result"]["isError"]) == ("completed", True)
+    assert task["result"]["structuredContent"]["code"] == "sealed"
+
+
 def test_the_result_of_every_task_tool_fits_the_tools_own_schema():
     tools = [tool for tool in all_tools() if tool.task]
     assert tools

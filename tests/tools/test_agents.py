@@ -220,6 +220,19 @@ async def test_the_research_loop_comes_to_a_verdict_with_a_scripted_model(tmp_pa
         assert shown == {name: run["metrics"][name] for name in shown}
 
 
+async def test_the_research_loop_counts_in_the_study_it_is_given_and_seals_it_when_asked(
+    tmp_path: Path, vendors: ServedModel
+):
+    async with connected(tmp_path, vendor_settings(vendors, tmp_path)) as client:
+        refused = await finished(client, "research-loop", {**IDEA, "study": "loops"})
+        assert "too short to keep a holdout back" in refused["error"]["message"], "a named study is sealed by default"
+        told = await finished(client, "research-loop", {**IDEA, "study": "loops", "sealed": False})
+        check_loop(told, agents={"deepseek", "deepseek-fast", "server"})
+        study = (await call(client, "list_trials", study="loops"))["study"]
+    assert study["sealed"] is False
+    assert study["trials"] > 1
+
+
 def check_loop(told: dict[str, Any], agents: set[str]) -> None:
     assert told["status"] == "finished", told["error"]
     steps = {step["name"]: step for step in told["steps"]}

@@ -247,11 +247,22 @@ async def test_a_search_made_under_another_name_counts_all_the_same(open_lab: An
         run = await lab.call("run_backtest", fresh)
         verdict = await lab.call("get_verdict", {"run_id": run["run_id"]})
     assert run["run_id"] == best["run_id"]
-    assert verdict["study"]["name"] == "fresh"
-    assert (verdict["trials"], verdict["trials_elsewhere"]) == (1, 49)
+    assert verdict["study"]["others"] == ["fresh"], "weighed where most was tried"
+    assert verdict["trials"] == 50, "the number that is quoted is the one it was weighed by"
     assert verdict["compared_trials"] == searched["compared_trials"] == 50
     assert verdict["effective_trials"] == pytest.approx(searched["effective_trials"], rel=0.05)
     assert checks_of(verdict)["pbo"]["value"] == pytest.approx(checks_of(searched)["pbo"]["value"], abs=0.01)
+
+
+async def test_trials_are_those_of_all_studies_on_these_bars_with_the_share_of_the_others_beside(open_lab: Any) -> None:
+    async with open_lab() as lab:
+        for begin in (9, 10, 11):
+            await lab.call("run_backtest", {"strategy": AFTERNOON, **NOISE, "params": {"begin": begin}})
+        mine = {"strategy": AFTERNOON, **NOISE, "study": "fresh", "sealed": False}
+        run = await lab.call("run_backtest", mine)
+        verdict = await lab.call("get_verdict", {"run_id": run["run_id"]})
+    assert run["study"]["trials"] == verdict["study"]["trials"] == 1
+    assert (verdict["trials"], verdict["trials_elsewhere"], verdict["compared_trials"]) == (4, 3, 4)
 
 
 async def test_refits_of_a_walk_forward_take_the_place_of_the_studys_own_trials(open_lab: Any) -> None:

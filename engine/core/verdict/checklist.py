@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.core.verdict.evidence import Evidence
+from engine.core.verdict.evidence import Evidence, Standings
 
 Standing = Literal["rejected", "fragile", "candidate", "robust"]
 STANDINGS: tuple[Standing, ...] = ("rejected", "fragile", "candidate", "robust")
@@ -96,8 +96,13 @@ def judge(evidence: Evidence) -> Verdict:
 def _caps(evidence: Evidence) -> list[tuple[Standing, str]]:
     standings = evidence.standings
     caps: list[tuple[Standing, str]] = []
-    if not standings.sealed:
-        caps.append(("candidate", "the study seals no holdout, so nothing unseen is left to confirm it"))
+    if not standings.sealed and not standings.spent:
+        why = "the opened holdout showed no trade" if standings.openings else "the study seals no holdout"
+        caps.append(("candidate", f"{why}, so nothing unseen is left to confirm it"))
+    if standings.spent:
+        caps.append(("candidate", f"holdout_spent: {standings.spent}, so nothing unseen is left to confirm it"))
+    if standings.already_seen:
+        caps.append(("candidate", f"the holdout is not unseen: {standings.already_seen}"))
     if not standings.ledger_intact:
         caps.append(("fragile", "the trial ledger was cut or changed, so nobody knows how much was tried"))
     return caps
@@ -245,12 +250,12 @@ def _holdout(evidence: Evidence) -> Check:
     standings = evidence.standings
     threshold = f"{_told(standings.holdout_low)} to {_told(standings.holdout_high)}"
     if math.isnan(standings.holdout_sharpe):
-        why = "sealed and unopened" if standings.sealed else "there is none"
-        return Check("holdout", None, "inside the band", None, why, "fragile")
+        return Check("holdout", None, "inside the band", None, _unopened(standings), "fragile")
     spent = "" if standings.openings == 1 else f"; spent: opened {standings.openings} times"
+    seen = "; not unseen: bars of it had been evaluated before" if standings.already_seen else ""
     return Check(
         "holdout", standings.holdout_sharpe, threshold, standings.holdout_sharpe >= standings.holdout_low,
-        f"Sharpe ratio on bars nobody had seen, against the band its past predicts{spent}", "fragile",
+        f"Sharpe ratio on the bars that were kept back, against the band its past predicts{spent}{seen}", "fragile",
     )  # fmt: skip
 
 
@@ -264,6 +269,12 @@ def _counted(evidence: Evidence) -> str:
 def _of_them_probes(evidence: Evidence) -> str:
     probes = evidence.search.probes
     return f" ({probes} of them probes: expressions evaluated on these bars)" if probes else ""
+
+
+def _unopened(standings: Standings) -> str:
+    if standings.spent:
+        return "spent: opened for another run"
+    return "sealed and unopened" if standings.sealed else "there is none"
 
 
 def _told(value: float) -> str:

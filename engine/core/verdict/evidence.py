@@ -130,7 +130,7 @@ class Standings:
     sealed : bool
         Whether the study held back a part of the market from its beginning.
     openings : int
-        How often its holdout was opened.
+        How often bars of the holdout were opened, whoever did it.
     holdout_sharpe : float
         Annualised, of the opened part; NaN while it is closed.
     holdout_low, holdout_high : float
@@ -139,6 +139,10 @@ class Standings:
         Whether the chain of trials is whole and as long as the witness remembers.
     simulated : bool
         Whether the market is an artificial one.
+    spent : str
+        By whom bars of the holdout were opened before this run could be confirmed on them; empty when by nobody.
+    already_seen : str
+        What had been evaluated on the holdout before it was sealed; empty when nothing.
     """
 
     sealed: bool
@@ -148,6 +152,8 @@ class Standings:
     holdout_high: float
     ledger_intact: bool
     simulated: bool
+    spent: str = ""
+    already_seen: str = ""
 
 
 @dataclass(frozen=True, slots=True)

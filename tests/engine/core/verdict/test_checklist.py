@@ -52,6 +52,8 @@ WORSE: tuple[tuple[str, str, Any, str], ...] = (
     ("stability", "causal", False, "rejected"),
     ("stability", "causal", None, "fragile"),
     ("standings", "sealed", False, "candidate"),
+    ("standings", "spent", "opened before", "candidate"),
+    ("standings", "already_seen", "evaluated before", "candidate"),
     ("standings", "ledger_intact", False, "fragile"),
 )
 
