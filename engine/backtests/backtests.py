@@ -377,7 +377,8 @@ class Backtests:
             )
         rules = outcome.manifest["instrument"] or {}
         ours = columns_of(outcome.simulation.trades, candles)
-        return await asyncio.to_thread(compare_trades, theirs, ours, candles, tick=float(rules.get("tick_size") or 0))
+        tick, inverse = float(rules.get("tick_size") or 0), outcome.manifest["data"]["category"] == "inverse"
+        return await asyncio.to_thread(compare_trades, theirs, ours, candles, tick=tick, inverse=inverse)
 
     async def prove_causality(self, run_id: str, cuts: int) -> CausalityReport:
         """Replay a stored run on cut and made-up futures: nothing before the cut may change."""
