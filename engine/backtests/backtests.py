@@ -11,7 +11,14 @@ from typing import Any, cast
 import numpy as np
 
 from engine.backtests.blocks import Block, tables_of
-from engine.backtests.computation import ENGINE_VERSION, Outcome, canonical_json, compute, instrument_rules
+from engine.backtests.computation import (
+    ENGINE_VERSION,
+    Outcome,
+    canonical_json,
+    compute,
+    fitting_rules,
+    instrument_rules,
+)
 from engine.backtests.evaluation import evaluation_of, evaluation_slice
 from engine.backtests.pictures import ChartKind, draw
 from engine.backtests.portfolios import Part, Sharing, check_shareable, compute_portfolio
@@ -252,7 +259,7 @@ class Backtests:
         stored_tiers = () if instrument is None else None
         inputs = await self._inputs.gather(series, loaded.candles, settings, stored_tiers=stored_tiers, report=report)
         extras = await self._inputs.extras(series, loaded.candles, compiled.series)
-        return Part(series, loaded, instrument_rules(instrument), replace(inputs, extras=extras))
+        return Part(series, loaded, fitting_rules(instrument_rules(instrument), loaded), replace(inputs, extras=extras))
 
     async def _stored(self, evaluated: _Evaluated, compiled: CompiledStrategy, series: Series) -> dict[str, Any]:
         outcome = evaluated.outcome
@@ -553,7 +560,7 @@ class Backtests:
             "type": "condition" if tree.boolean else "number",
             "symbol": symbol,
             "interval": interval,
-            "warmup_bars": warmup_bars(tree, interval),
+            "warmup_bars": warmup_bars(tree, interval, int(loaded.candles.ts[0])),
             "bars": len(values),
             "columns": ["time", "value"],
             "rows": [[iso_utc(at), value] for at, value in zip(times, shown, strict=True)],

@@ -16,6 +16,7 @@ from engine.backtests.computation import (
     document_of,
     execution_settings,
     exits_of,
+    rule_warnings,
     skipped_entries,
     strategy_facts,
 )
@@ -254,7 +255,8 @@ def _unmodelled(parts: Sequence[Part]) -> dict[str, str]:
 
 def _part_warnings(part: Part, legs: Mapping[str, Leg], settings: RunSettings, range_ms: tuple[int, int]) -> list[str]:
     warmup = legs[part.symbol].signals.warmup_bars
-    return [*data_warnings(part.loaded, warmup, part.series, settings, range_ms), *part.inputs.warnings]
+    told = data_warnings(part.loaded, warmup, part.series, settings, range_ms)
+    return [*told, *rule_warnings(part.rules), *part.inputs.warnings]
 
 
 def _rounding(legs: Mapping[str, Leg]) -> str:

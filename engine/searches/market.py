@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.backfill import Backfill, BackfillProgress
 from engine.backtests.backtests import check_leverage
-from engine.backtests.computation import execution_settings, instrument_rules
+from engine.backtests.computation import execution_settings, fitting_rules, instrument_rules
 from engine.backtests.evaluation import evaluation_slice
 from engine.core.candles import Candles, FloatColumn
 from engine.core.evaluations import EvaluationBatch, EvaluationSlice
@@ -226,7 +226,8 @@ class MarketLoader:
             series, loaded.candles, settings, minutes=settings.intrabar == "magnify", stored_tiers=stored_tiers
         )
         extras = await self._inputs.extras(series, loaded.candles, compile_strategy(document).series)
-        return LoadedMarket(series, loaded, settings, instrument_rules(instrument), replace(inputs, extras=extras))
+        rules = fitting_rules(instrument_rules(instrument), loaded)
+        return LoadedMarket(series, loaded, settings, rules, replace(inputs, extras=extras))
 
 
 async def run_off_loop(context: JobContext, work: Callable[[ShouldStop], Result]) -> Result:

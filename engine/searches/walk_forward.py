@@ -83,6 +83,8 @@ class WalkForwardBody:
         runner.progress.say("joining the windows")
         luck = await measure_luck(parts.store, request["study_id"], context)
         told = await run_off_loop(context, lambda _: _report(market, target, plan.space, judged))
+        shown = {name: split[name] for name in ("mode", "in_sample_ratio", "embargo_bars")}
+        told["summary"] |= {**shown, "purge_bars": purge}
         return {
             "data": data_document(market),
             "study_id": request["study_id"],

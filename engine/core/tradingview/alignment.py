@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engine.core.candles import Candles, FloatColumn
 from engine.core.costs import gross_profit, notional_value
+from engine.core.price_steps import decimal_step
 from engine.core.tradingview.lists import BoolColumn, TradeColumns
 
 Rows = NDArray[np.intp]
@@ -98,19 +99,9 @@ def near(first: FloatColumn, second: FloatColumn, tolerance: FloatColumn | float
     return np.isnan(first) | np.isnan(second) | (np.abs(first - second) <= tolerance + 1e-12 * np.abs(second))
 
 
-def printed_step(values: FloatColumn) -> float:
-    """Return the finest decimal step that all values are multiples of."""
-    values = values[~np.isnan(values)]
-    for digits in range(13):
-        scaled = values * 10.0**digits
-        if np.all(np.abs(scaled - np.round(scaled)) < 1e-6 * np.maximum(1.0, np.abs(scaled) * 1e-6)):
-            return 10.0**-digits
-    return 1e-12
-
-
 def quantity_tolerance(theirs: FloatColumn, ours: FloatColumn) -> FloatColumn:
     """Return what rounding to their printed digits may take from our quantities."""
-    half = 0.5 * _ROUNDING_SLACK * printed_step(theirs)
+    half = 0.5 * _ROUNDING_SLACK * decimal_step(theirs)
     return 1e-9 + np.minimum(half, _MOST_ROUNDED_QUANTITY * np.abs(ours))
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from engine.core.candles import FloatColumn
 from engine.core.costs import gross_profit
+from engine.core.price_steps import decimal_step
 from engine.core.timeframes import MINUTE_MS
 from engine.core.times import iso_utc
-from engine.core.tradingview.alignment import Alignment, printed_step, trade_keys, turnover
+from engine.core.tradingview.alignment import Alignment, trade_keys, turnover
 from engine.core.tradingview.lists import BoolColumn, TradeColumns
 
 Reason = Literal[
@@ -226,7 +227,7 @@ def _tick_rounding(case: Alignment) -> Explanation | None:
     theirs, ours, gap = _entry_gaps(case)
     if not len(gap):
         return None
-    step = case.tick or printed_step(theirs.entry_price)
+    step = case.tick or decimal_step(theirs.entry_price)
     rounded = np.abs(theirs.entry_price / step - np.round(theirs.entry_price / step)) < 1e-6
     finer = np.abs(ours.entry_price / step - np.round(ours.entry_price / step)) > 1e-6
     explained = rounded & finer & (np.abs(gap) <= step * 0.5001)
