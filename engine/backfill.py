@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from engine.core.series import Series
 from engine.core.timeframes import advance, ceil_open, count_opens, floor_open
-from engine.errors import BadPayload, BadRequest, Cancelled, Conflict, NotFound, Refused, Unavailable, Unreachable
+from engine.core.times import iso_utc
+from engine.errors import (
+    BadPayload,
+    BadRequest,
+    Cancelled,
+    Conflict,
+    DataMissing,
+    NotFound,
+    Refused,
+    Unavailable,
+    Unreachable,
+)
 from engine.store.spans import Span, union
 
 if TYPE_CHECKING:
@@ -229,9 +240,23 @@ class Backfill:
                 fix=f"ask for the feed {self._feed.name!r}",
             )
 
+    async def _refuse_mixing(self, series: Series) -> None:
+        """Refuse to go on from imported bars of a name no exchange lists with bars generated for it."""
+        spans = [span for span in await self._store.coverage(series) if span.source == "imported"]
+        if not spans or self._feed.source != "simulated":
+            return
+        listed = await self._feed.instruments(series.category)
+        if all(instrument.symbol != series.symbol for instrument in listed):
+            first, last = iso_utc(spans[0].start_ms), iso_utc(spans[-1].end_ms)
+            raise DataMissing(
+                f"{series} is imported from {first} to {last}, and the simulated exchange does not list it",
+                fix="choose a range inside it, or import the rest: generated bars would be no continuation",
+            )
+
     async def _fetch_all(self, run: _Run) -> None:
         if not await self._wanted(run):
             return
+        await self._refuse_mixing(run.series)
         async with self._leased(run):
             # Whoever held the lease before us may have fetched it all meanwhile.
             if not await self._wanted(run):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.core.candles import Candles, FloatColumn, TimeColumn
+from engine.core.expressions.nodes import EXTRA_SERIES
 from engine.core.market_detail import NO_DETAIL, MarketDetail, lay_beside
-from engine.core.markets import FundingRate, RiskTier
+from engine.core.markets import FundingRate, OpenInterest, RiskTier
 from engine.core.perpetual import MarginTier, Settlements, margin_tiers
 from engine.core.resample import close_times, spread
 from engine.core.run_settings import RunSettings
@@ -24,9 +25,9 @@ from engine.core.timeframes import Interval, ceil_open, next_open
 from engine.core.times import iso_utc
 from engine.errors import BadRequest, DataMissing, LabError
 from engine.history import History, Report
-from engine.ports import Clock, Feed
+from engine.ports import Clock, Feed, SampleInterval
 from engine.store import Store
-from engine.store.point_store import PointSeries
+from engine.store.point_store import Point, PointSeries
 
 # A run on stored candles must not hang on an exchange that cannot be reached.
 PATIENCE_S = 20.0
@@ -35,7 +36,10 @@ LONGEST_FUNDING_MS = 8 * 3_600_000
 TIERS_FRESH_MS = 24 * 3_600_000
 # Settlements happen on full hours, so hourly mark candles open at each of them.
 SETTLEMENT_MARKS: Interval = "60"
-MOST_SETTLEMENTS = 200_000
+MOST_POINTS = 200_000
+# Finer samples would be a hundred pages a month; an older value than this is not known to hold.
+INTEREST_SAMPLES: SampleInterval = "1h"
+OLDEST_INTEREST_MS = 4 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +50,7 @@ class RunInputs:
     ----------
     detail : MarketDetail
     extras : dict of str to ndarray of float64, shape (n,)
-        Series of the strategy language besides the candles: `funding_rate`, as known at each bar's close.
+        Series of the strategy language besides the candles, as known at each bar's close.
     tiers : tuple of MarginTier
         Empty: no liquidation price.
     described : dict
@@ -116,25 +120,36 @@ class RunInputSource:
 
     async def extras(self, series: Series, candles: Candles, names: Collection[str]) -> dict[str, FloatColumn]:
         """Return the columns of the named series that are not candles; raises when one cannot be had."""
-        if "open_interest" in names:
-            raise BadRequest("open_interest cannot be used in expressions by this version", fix="leave it out")
-        if "funding_rate" not in names:
-            return {}
-        if series.category == "spot":
-            raise BadRequest("spot has no funding_rate", fix="use category linear or inverse, or leave it out")
-        start_ms, end_ms = int(candles.ts[0]) - LONGEST_FUNDING_MS, next_open(series.interval, int(candles.ts[-1])) + 1
-        key = PointSeries(series.feed, series.category, series.symbol, "funding")
-        for low, high in await self._store.missing_points(key, start_ms, end_ms):
-            await self._fetch_funding(key, low, min(high, await self._now_ms()))
-        points = cast("list[FundingRate]", await self._store.read_points(key, start_ms, end_ms))
-        if not points:
-            raise DataMissing(
-                f"there is no funding history of {series.symbol} in that range",
-                fix="choose a range in which the exchange has funding history, or leave funding_rate out",
-            )
+        wanted = [name for name in EXTRA_SERIES if name in names]
+        if wanted and series.category == "spot":
+            raise BadRequest(f"spot has no {wanted[0]}", fix="use category linear or inverse, or leave it out")
+        return {name: await self._extra(series, candles, name) for name in wanted}
+
+    async def _extra(self, series: Series, candles: Candles, name: str) -> FloatColumn:
         closes = close_times(series.interval, candles.ts)
-        rows = np.searchsorted(np.array([point.at_ms for point in points]), closes, side="right") - 1
-        return {"funding_rate": spread(np.array([point.rate for point in points]), rows)}
+        if name == "funding_rate":
+            points = await self._points(series, "funding", int(candles.ts[0]) - LONGEST_FUNDING_MS, int(closes[-1]) + 1)
+            return _known_at(closes, [(point.at_ms, point.rate) for point in cast("list[FundingRate]", points)])
+        points = await self._points(series, "open_interest", int(candles.ts[0]) - OLDEST_INTEREST_MS, int(closes[-1]))
+        samples = [(point.at_ms, point.value) for point in cast("list[OpenInterest]", points)]
+        # A sample is published a moment after its time: at a close only those before it are known.
+        return _known_at(closes - 1, samples, oldest_ms=OLDEST_INTEREST_MS)
+
+    async def _points(
+        self, series: Series, kind: Literal["funding", "open_interest"], start_ms: int, end_ms: int
+    ) -> list[Point]:
+        sample = INTEREST_SAMPLES if kind == "open_interest" else ""
+        key = PointSeries(series.feed, series.category, series.symbol, kind, sample)
+        for low, high in await self._store.missing_points(key, start_ms, end_ms):
+            await self._fetch_points(key, low, min(high, await self._now_ms()))
+        points = await self._store.read_points(key, start_ms, end_ms)
+        if not points:
+            name = kind.replace("_", " ")
+            raise DataMissing(
+                f"there is no {name} history of {series.symbol} in that range",
+                fix=f"choose a range in which the exchange has {name} history, or leave it out",
+            )
+        return points
 
     async def _settlements(
         self, series: Series, candles: Candles, found: _Found, stored_only: bool
@@ -143,7 +158,7 @@ class RunInputSource:
         key = PointSeries(series.feed, series.category, series.symbol, "funding")
         if not stored_only:
             for low, high in await self._store.missing_points(key, start_ms, end_ms):
-                await self._fetch_funding(key, low, min(high, await self._now_ms()))
+                await self._fetch_points(key, low, min(high, await self._now_ms()))
         points = cast("list[FundingRate]", await self._store.read_points(key, start_ms, end_ms))
         found.funding_holes = _holes([point.at_ms for point in points], start_ms, end_ms)
         if not points:
@@ -158,11 +173,16 @@ class RunInputSource:
     async def _now_ms(self) -> int:
         return await self._feed.server_time_ms()
 
-    async def _fetch_funding(self, key: PointSeries, start_ms: int, end_ms: int) -> None:
+    async def _fetch_points(self, key: PointSeries, start_ms: int, end_ms: int) -> None:
         if start_ms >= end_ms:
             return
-        points = await self._feed.funding_history(key.category, key.symbol, start_ms, end_ms, MOST_SETTLEMENTS)
-        # An answer without a single settlement is no knowledge of a market that settles; it is asked for again.
+        window = (key.category, key.symbol)
+        points: Sequence[Point]
+        if key.kind == "funding":
+            points = await self._feed.funding_history(*window, start_ms, end_ms, MOST_POINTS)
+        else:
+            points = await self._feed.open_interest(*window, INTEREST_SAMPLES, start_ms, end_ms, MOST_POINTS)
+        # An answer without a single point is no knowledge of a market that has them; it is asked for again.
         if points:
             source = cast("Source", getattr(self._feed, "source", key.feed))
             await self._store.save_points(key, points, start_ms=start_ms, end_ms=end_ms, source=source)
@@ -313,6 +333,16 @@ def _prices_at(ts: TimeColumn, marks: Candles, candles: Candles) -> tuple[FloatC
     marked = np.minimum(np.searchsorted(marks.ts, ts), len(marks) - 1)
     exact = marks.ts[marked] == ts
     return np.where(exact, marks.open[marked], prices), exact
+
+
+def _known_at(times: TimeColumn, points: Sequence[tuple[int, float]], oldest_ms: int | None = None) -> FloatColumn:
+    """Return the last value at or before each time (shape of `times`); NaN where there is none, or none young enough."""
+    at_ms = np.array([time for time, _ in points], np.int64)
+    rows = np.searchsorted(at_ms, times, side="right") - 1
+    values = spread(np.array([value for _, value in points]), rows)
+    if oldest_ms is not None:
+        values[times - at_ms[np.maximum(rows, 0)] > oldest_ms] = np.nan
+    return values
 
 
 def _settlements_sha256(settlements: Settlements) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from engine.core.run_settings import RunSettings
 from engine.core.series import Category, clean_symbol
 from engine.core.timeframes import Interval
-from engine.core.times import parse_range_ms
+from engine.core.times import iso_utc, parse_range_ms
 from engine.errors import BadRequest
 from tools.arguments import (
     IN_WORDS,
@@ -424,6 +424,9 @@ class ListComparison(BaseModel):
     our_trades: int
     matched_entries: int = Field(description="Same side and time")
     matched: int = Field(description="In every field")
+    missing_in_theirs: int
+    missing_in_ours: int
+    missing: list[dict[str, Any]] = Field(description="The first trades of each list that the other lacks, and why")
     first_difference: dict[str, Any] | None
     likely_reason: str | None
     explanations: list[dict[str, Any]] = Field(description="Reason, confidence 0 to 1, detail; likeliest first")
@@ -448,9 +451,26 @@ async def compare_with_tradingview(
         our_trades=found.our_trades,
         matched_entries=found.matched_entries,
         matched=found.matched,
+        missing_in_theirs=found.missing_in_theirs,
+        missing_in_ours=found.missing_in_ours,
+        missing=[
+            {
+                "missing_in": one.missing_in,
+                "time": iso_utc(one.at_ms),
+                "side": "long" if one.side > 0 else "short",
+                "row": one.row,
+                "reason": one.reason,
+            }
+            for one in found.missing
+        ],
         first_difference=None
         if first is None
-        else {"their_row": first.their_row, "our_row": first.our_row, "fields": list(first.fields)},
+        else {
+            "time": iso_utc(first.at_ms),
+            "their_row": first.their_row,
+            "our_row": first.our_row,
+            "fields": list(first.fields),
+        },
         likely_reason=found.likely_reason,
         explanations=[
             {"reason": one.reason, "confidence": round(one.confidence, 2), "detail": one.detail}

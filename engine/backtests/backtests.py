@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.backtests.blocks import Block, tables_of
 from engine.backtests.causality import prove_run
-from engine.backtests.computation import Outcome, canonical_json, compute, instrument_rules
+from engine.backtests.computation import Outcome, canonical_json, compute, fitting_rules, instrument_rules
 from engine.backtests.evaluation import evaluation_of, evaluation_slice
 from engine.backtests.expression_values import values_card, values_of
 from engine.backtests.pictures import ChartKind, draw
@@ -268,7 +268,7 @@ class Backtests:
         stored_tiers = () if instrument is None else None
         inputs = await self._inputs.gather(series, loaded.candles, settings, stored_tiers=stored_tiers, report=report)
         extras = await self._inputs.extras(series, loaded.candles, compiled.series)
-        return Part(series, loaded, instrument_rules(instrument), replace(inputs, extras=extras))
+        return Part(series, loaded, fitting_rules(instrument_rules(instrument), loaded), replace(inputs, extras=extras))
 
     async def _stored(self, evaluated: _Evaluated, compiled: CompiledStrategy, series: Series) -> dict[str, Any]:
         outcome = evaluated.outcome
@@ -372,7 +372,8 @@ class Backtests:
             )
         rules = outcome.manifest["instrument"] or {}
         ours = columns_of(outcome.simulation.trades, candles)
-        return await asyncio.to_thread(compare_trades, theirs, ours, candles, tick=float(rules.get("tick_size") or 0))
+        tick, inverse = float(rules.get("tick_size") or 0), outcome.manifest["data"]["category"] == "inverse"
+        return await asyncio.to_thread(compare_trades, theirs, ours, candles, tick=tick, inverse=inverse)
 
     async def prove_causality(self, run_id: str, cuts: int) -> CausalityReport:
         """Replay a stored run on cut and made-up futures: nothing before the cut may change."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from engine.core.execution import ExecutionSettings
 from engine.core.markets import Instrument
 from engine.core.metrics import compute_metrics, daily_marks
 from engine.core.portfolio import Leg, PortfolioResult
+from engine.core.price_steps import decimal_step
 from engine.core.run_settings import RunSettings, Size
 from engine.core.series import Category, Series
 from engine.core.signals import Signals, compute_signals
@@ -31,6 +33,8 @@ from engine.run_inputs import RunInputs
 
 # Part of every manifest: a change of figures by a change of code gets a new number.
 ENGINE_VERSION = "4"
+# The tick of a listing is coarser than this share of the price only where it was made for other prices.
+MOST_TICK_OF_PRICE = 0.001
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +86,35 @@ def instrument_rules(instrument: Instrument | None) -> dict[str, str | None] | N
     return {name: None if (value := getattr(instrument, name)) is None else str(value) for name in names}
 
 
+def fitting_rules(rules: Mapping[str, str | None] | None, loaded: LoadedCandles) -> dict[str, str | None] | None:
+    """Return the rules a run on these candles can keep to; `listed_tick_size` stands in them where they were changed.
+
+    An imported market may bear a name whose tick is coarser than its prices: nothing could be traded there. Tick and lot
+    then come from the prices: the last decimal they have, and the power of ten that is worth up to one unit of quote.
+    """
+    kept = None if rules is None else dict(rules)
+    if kept is None or "imported" not in loaded.source:
+        return kept
+    candles, tick = loaded.candles, float(kept["tick_size"] or 0)
+    price = float(np.median(candles.close))
+    if tick <= MOST_TICK_OF_PRICE * price:
+        return kept
+    step = decimal_step(np.concatenate((candles.open, candles.high, candles.low, candles.close)))
+    if step >= tick:
+        return kept
+    lot = 10.0 ** math.floor(-math.log10(price))
+    own = {"tick_size": f"{step:g}", "lot_step": f"{lot:g}", "min_quantity": f"{lot:g}", "max_market_quantity": None}
+    return kept | own | {"listed_tick_size": f"{tick:g}"}
+
+
+def rule_warnings(rules: Mapping[str, str | None] | None) -> list[str]:
+    """Return what a reader should know of the trading rules."""
+    if rules is None or not rules.get("listed_tick_size"):
+        return []
+    told = f"tick {rules['tick_size']} and lot {rules['lot_step']} come from the imported prices"
+    return [f"{told}: the listed tick {rules['listed_tick_size']} is too coarse for them"]
+
+
 def compute(
     compiled: CompiledStrategy,
     origin: str,
@@ -127,7 +160,11 @@ def compute(
         "exits": exits_of(simulation),
         "skipped_entries": skipped,
         "assumptions": [*assumptions_of(execution, simulation), *inputs.assumptions],
-        "warnings": [*warnings_of(compiled, loaded, simulation, series, settings, range_ms, skipped), *inputs.warnings],
+        "warnings": [
+            *warnings_of(compiled, loaded, simulation, series, settings, range_ms, skipped),
+            *rule_warnings(rules),
+            *inputs.warnings,
+        ],
     }
     manifest = {
         "engine": ENGINE_VERSION,

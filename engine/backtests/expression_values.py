@@ -31,7 +31,7 @@ def values_card(tree: Node, series: Series, candles: Candles, values: Any, limit
         "type": "condition" if tree.boolean else "number",
         "symbol": series.symbol,
         "interval": series.interval,
-        "warmup_bars": warmup_bars(tree, series.interval),
+        "warmup_bars": warmup_bars(tree, series.interval, int(candles.ts[0])),
         "bars": len(values),
         "columns": ["time", "value"],
         "rows": [[iso_utc(at), value] for at, value in zip(times, shown, strict=True)],

@@ -16,6 +16,7 @@ from engine.backtests.computation import (
     document_of,
     execution_settings,
     exits_of,
+    rule_warnings,
     skipped_entries,
     strategy_facts,
 )
@@ -304,7 +305,7 @@ def _unmodelled(parts: Sequence[Part]) -> dict[str, str]:
 def _part_warnings(part: Part, request: _Request) -> list[str]:
     warmup = request.legs[part.symbol].signals.warmup_bars
     told = data_warnings(part.loaded, warmup, part.series, request.settings, request.range_ms)
-    return [*told, *part.inputs.warnings]
+    return [*told, *rule_warnings(part.rules), *part.inputs.warnings]
 
 
 def _rounding(legs: Mapping[str, Leg]) -> str:

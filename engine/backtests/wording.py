@@ -37,11 +37,18 @@ def assumptions_of(execution: ExecutionSettings, simulation: Simulation, roundin
         _intrabar(execution, simulation),
         f"fees {execution.taker_fee_fraction * 100:g} % taker, {execution.target_fee_fraction * 100:g} % for targets (maker); "
         f"slippage {execution.slippage_fraction * 100:g} % on market and stop fills",
-        f"size {execution.size_mode} {execution.size_value:g}, leverage {execution.leverage:g}",
+        _sizing(execution),
         _rounding(execution) if rounding is None else rounding,
         "indicators warm up inside the range; an open position is closed at the last close",
         "ratios from equity at 00:00 UTC, 365 days a year, risk-free rate 0",
     ]
+
+
+def _sizing(execution: ExecutionSettings) -> str:
+    told = f"size {execution.size_mode} {execution.size_value:g}, leverage {execution.leverage:g}"
+    if execution.size_mode != "equity_fraction" or execution.leverage == 1:
+        return told
+    return f"{told}: positions of {execution.size_value * execution.leverage:g} times equity"
 
 
 def sharing_assumptions(

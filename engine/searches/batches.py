@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.core.evaluations import EvaluationBatch
-from engine.core.search.objectives import Objective, eligible_points, ranking
+from engine.core.search.objectives import Objective, eligible_points, ranking, unswept_metrics
 from engine.core.search.table import PointTable
 from engine.core.strategy_document import StrategyDocument
 from engine.errors import Cancelled, Conflict
@@ -156,7 +156,12 @@ class BatchRunner:
 
         def evaluate(should_stop: ShouldStop) -> EvaluationBatch:
             return market.evaluate(
-                self.order.strategy, points, should_stop=should_stop, threads=self.threads, seed=self.order.seed
+                self.order.strategy,
+                points,
+                should_stop=should_stop,
+                threads=self.threads,
+                seed=self.order.seed,
+                unswept=unswept_metrics(self.order.objectives),
             )
 
         return await run_off_loop(self.context, evaluate)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.backtests import Backtests
+from engine.backtests.computation import rule_warnings
 from engine.core.search.table import PointTable
 from engine.core.times import iso_utc
 from engine.jobs import JobContext
@@ -121,7 +122,7 @@ def data_document(market: LoadedMarket) -> dict[str, Any]:
         "source": market.loaded.source,
         "sha256": where.data_sha256,
         "assumptions": list(market.inputs.assumptions),
-        "warnings": list(market.inputs.warnings),
+        "warnings": [*rule_warnings(market.rules), *market.inputs.warnings],
     }
 
 

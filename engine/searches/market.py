@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -12,20 +14,24 @@ import numpy as np
 
 from engine.backfill import Backfill, BackfillProgress
 from engine.backtests.backtests import check_leverage
-from engine.backtests.computation import execution_settings, instrument_rules
+from engine.backtests.computation import execution_settings, fitting_rules, instrument_rules
 from engine.backtests.evaluation import evaluation_slice
-from engine.core.candles import Candles
+from engine.core.candles import Candles, FloatColumn
 from engine.core.evaluations import EvaluationBatch, EvaluationSlice
 from engine.core.execution import ExecutionSettings
 from engine.core.market_detail import part_of
+from engine.core.metrics import METRICS, gather_facts
 from engine.core.run_settings import RunSettings
 from engine.core.series import Category, Series
+from engine.core.signals import compute_signals
+from engine.core.simulator import simulate
 from engine.core.sketches import sketch_of
 from engine.core.strategy import CompiledStrategy, compile_strategy
 from engine.core.strategy_document import StrategyDocument
 from engine.core.sweep import sweep
+from engine.core.sweep.columns import BoundedMemo
 from engine.core.times import iso_utc
-from engine.errors import Cancelled, DataMissing
+from engine.errors import BadRequest, Cancelled, DataMissing
 from engine.history import History, LoadedCandles
 from engine.instruments import Instruments
 from engine.jobs import JobContext
@@ -34,6 +40,8 @@ from engine.run_inputs import RunInputs, RunInputSource
 Points = Sequence[Mapping[str, float]]
 ShouldStop = Callable[[], bool]
 Result = TypeVar("Result")
+# Of the columns that runs of single points share.
+_MEMO_BYTES = 64_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,8 +97,12 @@ class LoadedMarket:
         should_stop: ShouldStop,
         threads: int,
         seed: int | None = None,
+        unswept: Sequence[str] = (),
     ) -> EvaluationBatch:
-        """Run a strategy at every point; the figures are those of run_backtest at the same point."""
+        """Run a strategy at every point; the figures are those of run_backtest at the same point.
+
+        Metrics `unswept` are measured besides, in a second run of each point.
+        """
         compiled = [compile_strategy(document, point) for point in points[:1]]
         result = sweep(
             self.candles,
@@ -109,12 +121,47 @@ class LoadedMarket:
             strategy=document.name,
             fingerprints=fingerprints(document, points, should_stop),
             points=points,
-            metrics=result.values,
+            metrics=result.values | self._unswept(document, points, unswept, should_stop, threads),
             marks_ms=result.marks_ms,
             daily_returns=result.daily_returns.astype(np.float32, copy=False),
             seed=seed,
             sketches=[sketch_of(self.series.symbol, self.series.interval, self.candles)],
         )
+
+    def _unswept(
+        self,
+        document: StrategyDocument,
+        points: Points,
+        names: Sequence[str],
+        should_stop: ShouldStop,
+        threads: int,
+    ) -> dict[str, FloatColumn]:
+        if not names:
+            return {}
+        for name in names:
+            if name in self.inputs.unmodelled:
+                raise BadRequest(
+                    f"{name!r} cannot be an objective here: {self.inputs.unmodelled[name]}", fix="choose another metric"
+                )
+        memo = BoundedMemo(_MEMO_BYTES)
+
+        def measured(point: Mapping[str, float]) -> list[float]:
+            if should_stop():
+                raise Cancelled("the search was cancelled", fix="start it again when it is wanted")
+            compiled = compile_strategy(document, point)
+            interval, execution = self.series.interval, self.execution(compiled)
+            signals = compute_signals(compiled, self.candles, interval, extras=self.inputs.extras, memo=memo)
+            simulation = simulate(self.candles, signals, execution, self.inputs.detail)
+            facts = gather_facts(simulation, self.candles, interval, execution)
+            return [_number(METRICS[name].measure(facts)) for name in names]
+
+        with ThreadPoolExecutor(max(threads, 1)) as pool:
+            columns = np.array(list(pool.map(measured, points)), np.float64).T
+        return dict(zip(names, columns, strict=True))
+
+
+def _number(outcome: float | str) -> float:
+    return float(outcome) if not isinstance(outcome, str) and math.isfinite(outcome) else math.nan
 
 
 def fingerprints(document: StrategyDocument, points: Points, should_stop: ShouldStop) -> list[str]:
@@ -168,7 +215,8 @@ class MarketLoader:
             series, loaded.candles, settings, minutes=settings.intrabar == "magnify", stored_tiers=stored_tiers
         )
         extras = await self._inputs.extras(series, loaded.candles, compile_strategy(document).series)
-        return LoadedMarket(series, loaded, settings, instrument_rules(instrument), replace(inputs, extras=extras))
+        rules = fitting_rules(instrument_rules(instrument), loaded)
+        return LoadedMarket(series, loaded, settings, rules, replace(inputs, extras=extras))
 
 
 async def run_off_loop(context: JobContext, work: Callable[[ShouldStop], Result]) -> Result:

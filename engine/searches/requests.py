@@ -121,10 +121,10 @@ def plan_search(target: SearchTarget, search: Document, *, most_points: int, see
             raise BadRequest("no point of the grid fulfils the constraints", fix="widen the grid or drop a constraint")
         return SearchPlan(space, GridProposer(points.values), is_grid=True, skipped=points.skipped)
     space = read_space(target.strategy, search["space"], target.constraints)
-    trials = min(int(search.get("trials", 100)), space.size or most_points)
+    trials = min(_whole(search, "trials", 100, least=1), space.size or most_points)
     if trials > most_points:
         raise BadRequest(f"{trials:,} trials", fix=f"at most {most_points:,} are run")
-    seed = int(search.get("seed", 0)) + seed_offset
+    seed = _whole(search, "seed", 0, least=0) + seed_offset
     proposer: Proposer
     if search.get("sampler", "tpe") == "random":
         proposer = RandomProposer(space, trials, seed)
@@ -135,6 +135,13 @@ def plan_search(target: SearchTarget, search: Document, *, most_points: int, see
     if len(proposer.propose(0, _nothing(space))) == 0:
         raise BadRequest("no point of the space fulfils the constraints", fix="widen the space or drop a constraint")
     return SearchPlan(space, proposer, is_grid=False, skipped=0)
+
+
+def _whole(search: Document, name: str, default: int, *, least: int) -> int:
+    value = search.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadRequest(f"{name} of the search is {value!r}", fix=f"{name} is a whole number of at least {least}")
+    return value
 
 
 def _nothing(space: Space) -> Any:

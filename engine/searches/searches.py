@@ -12,7 +12,8 @@ from engine.core.search.objectives import RawObjective, read_objectives
 from engine.core.search.space import Point
 from engine.core.series import Category, Series
 from engine.core.strategy import compile_strategy
-from engine.core.timeframes import Interval
+from engine.core.timeframes import Interval, count_opens
+from engine.core.validation.splits import walk_forward_windows
 from engine.errors import BadRequest
 from engine.instruments import Instruments
 from engine.jobs import Jobs, JobView
@@ -103,6 +104,15 @@ class Searches:
                 fix='name one metric, or weights such as {"sharpe": 1, "max_drawdown": -0.5}',
             )
         plan = await self._plan(target, search)
+        # What does not fit even the whole range is told now; the stored candles may be fewer.
+        walk_forward_windows(
+            count_opens(order.interval, *order.range_ms),
+            int(windows["windows"]),
+            float(windows["in_sample_ratio"]),
+            windows["mode"],
+            purge_bars=int(windows["purge_bars"] or 0),
+            embargo_bars=int(windows["embargo_bars"]),
+        )
         total = plan.proposer.total * int(windows["windows"])
         if total > self._parts.most_points:
             raise BadRequest(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from engine.searches.market import LoadedMarket, run_off_loop
 from engine.searches.requests import Document, SearchTarget, plan_search, target_of
 from engine.searches.results import measure_luck
 
+FITTED_METRICS = ("sharpe", "total_return", "trades")
 JUDGED_METRICS = ("sharpe", "total_return", "max_drawdown", "trades", "win_rate", "profit_factor")
 
 
@@ -82,6 +83,8 @@ class WalkForwardBody:
         runner.progress.say("joining the windows")
         luck = await measure_luck(parts.store, request["study_id"], context)
         told = await run_off_loop(context, lambda _: _report(market, target, plan.space, judged))
+        shown = {name: split[name] for name in ("mode", "in_sample_ratio", "embargo_bars")}
+        told["summary"] |= {**shown, "purge_bars": purge}
         return {
             "data": data_document(market),
             "study_id": request["study_id"],
@@ -140,14 +143,15 @@ def _judged(
     execution = market.execution(compiled)
     interval = target.series.interval
     simulation = judge(compiled, market.candles, interval, execution, market.inputs.detail, market.inputs.extras, rows)
-    measured = compute_metrics(simulation, candles, interval, execution).values
+    judged_names = tuple(dict.fromkeys((*JUDGED_METRICS, *target.objectives[0].weights)))
+    measured = compute_metrics(simulation, candles, interval, execution, unmodelled=market.inputs.unmodelled).values
     _, marks = daily_marks(candles.ts, simulation.equity, interval)
     return Judged(
         window,
         point,
-        {name: rounded(table.metrics[name][row]) for name in JUDGED_METRICS},
+        {name: rounded(table.metrics[name][row]) for name in judged_names},
         _annual_in_sample(table, row),
-        {name: measured[name] for name in JUDGED_METRICS},
+        {name: measured[name] for name in judged_names},
         annual_return(daily_returns(marks[None, :], execution.capital)[0]),
         candles,
         simulation.equity,
@@ -164,7 +168,8 @@ def _report(market: LoadedMarket, target: SearchTarget, space: Space, judged: Se
     capital = target.settings.capital_in(target.series.category)
     interval = target.series.interval
     stitched = stitch([(each.candles, each.equity) for each in judged], capital, interval)
-    items = [_item(market, space, place, each) for place, each in enumerate(judged)]
+    fitted = dict.fromkeys((*FITTED_METRICS, *target.objectives[0].weights))
+    items = [_item(market, space, place, each, fitted) for place, each in enumerate(judged)]
     return {
         "summary": {
             "objective": target.objectives[0].text,
@@ -225,7 +230,7 @@ def _efficiency(judged: Sequence[Judged]) -> dict[str, Any]:
     return {"value": rounded(value), **told}
 
 
-def _item(market: LoadedMarket, space: Space, place: int, judged: Judged) -> dict[str, Any]:
+def _item(market: LoadedMarket, space: Space, place: int, judged: Judged, fitted: Iterable[str]) -> dict[str, Any]:
     window, candles, interval = judged.window, market.candles, market.series.interval
 
     def stretch(start: int, end: int) -> dict[str, Any]:
@@ -245,7 +250,7 @@ def _item(market: LoadedMarket, space: Space, place: int, judged: Judged) -> dic
             name: value if value is None or isinstance(value, int) else rounded(value)
             for name, value in judged.out_of_sample.items()
         },
-        "in_sample_metrics": {name: judged.in_sample.get(name) for name in ("sharpe", "total_return", "trades")},
+        "in_sample_metrics": {name: judged.in_sample.get(name) for name in fitted},
         "efficiency": None if efficiency is None else rounded(efficiency),
         "in_sample": stretch(window.in_sample_start, window.in_sample_end),
         "out_of_sample": stretch(window.out_of_sample_start, window.out_of_sample_end),

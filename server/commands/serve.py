@@ -39,7 +39,10 @@ def serve(  # noqa: PLR0913 - one argument per flag
     feed: str | None,
     home: Path | None,
 ) -> None:
-    """Run the MCP server. Flags win over environment variables and .env."""
+    """Run the MCP server until it is interrupted or terminated, which is exit code 0 (over stdio SIGTERM kills it at once).
+
+    Flags win over environment variables and .env.
+    """
     from server.transports import guard_stdout, serve_http, serve_stdio
 
     if not http:
@@ -49,7 +52,11 @@ def serve(  # noqa: PLR0913 - one argument per flag
     settings = settings_from(
         toolsets=toolsets, tools=tools, exclude_tools=exclude_tools, read_only=read_only, feed=feed, home=home
     )
-    if http:
-        serve_http(settings, host, port)
-    else:
-        serve_stdio(settings)
+    try:
+        if http:
+            serve_http(settings, host, port)
+        else:
+            serve_stdio(settings)
+    except KeyboardInterrupt:
+        # How uvicorn passes Ctrl-C and SIGTERM on after it has shut down; being stopped is no error of a server.
+        return

@@ -269,6 +269,8 @@ async def test_a_terminated_server_sets_its_job_aside_and_the_next_start_finishe
         process.kill()
         process.communicate()
     assert "Traceback" not in err, err
+    assert "Aborted" not in err, err
+    assert process.returncode == 0
     assert asked_in_silence(bench) <= IN_FLIGHT
     store = await bench.store()
     assert (await store.job(job_id)).state == "interrupted"

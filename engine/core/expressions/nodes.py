@@ -26,7 +26,7 @@ SERIES: dict[str, str] = {
     "hour": "hour of the bar's open, 0 to 23, UTC",
     "weekday": "day of the bar's open, 0 Monday to 6 Sunday, UTC",
     "funding_rate": "funding rate known at the bar, as a fraction",
-    "open_interest": "open interest known at the bar",
+    "open_interest": "open interest known at the bar (hourly samples before its close), base units (linear) or USD (inverse)",
 }
 EXTRA_SERIES = ("funding_rate", "open_interest")
 

@@ -17,7 +17,12 @@ from engine.errors import BadRequest
 Column = NDArray[np.float64]
 RawObjective = str | Mapping[str, float] | Sequence[str]
 
-OBJECTIVES: tuple[str, ...] = tuple(name for name in SWEEP_METRICS if name in METRICS)
+# Metrics that say nothing of how good a point is.
+NOT_SEARCHED: Mapping[str, str] = {
+    "initial_capital": "it is a setting, the same at every point",
+    "buy_and_hold_return": "it is the market's, whatever the strategy does",
+}
+OBJECTIVES: tuple[str, ...] = tuple(name for name in METRICS if name not in NOT_SEARCHED)
 MOST_TERMS = 6
 MOST_FRONTS = 3
 DEFAULT_MIN_TRADES = 10
@@ -88,6 +93,12 @@ def read_objectives(raw: RawObjective) -> tuple[Objective, ...]:
     if not 1 <= len(names) <= MOST_FRONTS:
         raise BadRequest(f"found {len(names)} objectives", fix=f"name 1 to {MOST_FRONTS} metrics")
     return tuple(_single(name) for name in names)
+
+
+def unswept_metrics(objectives: Sequence[Objective]) -> tuple[str, ...]:
+    """Return the metrics of the objectives that a sweep does not measure, so that each point needs a run of its own."""
+    names = dict.fromkeys(name for objective in objectives for name in objective.weights)
+    return tuple(name for name in names if name not in SWEEP_METRICS)
 
 
 def percentile_ranks(column: Column, among: NDArray[np.bool_]) -> Column:
@@ -176,9 +187,13 @@ def _weighted(raw: Mapping[str, float]) -> Objective:
 
 
 def _known(name: str) -> str:
+    if name in NOT_SEARCHED:
+        raise BadRequest(
+            f"{name!r} cannot be an objective: {NOT_SEARCHED[name]}", fix=f"metrics: {', '.join(OBJECTIVES)}"
+        )
     if name not in OBJECTIVES:
         raise BadRequest(
-            f"a search does not measure {name!r}",
+            f"there is no metric {name!r}",
             fix=f"{closest(name, OBJECTIVES)} metrics: {', '.join(OBJECTIVES)}".strip(),
         )
     return name

@@ -111,7 +111,8 @@ def walk_forward_windows(
     gap = purge_bars + embargo_bars
     if judged < 1 or fitted - gap < 1:
         raise BadRequest(
-            f"{bars} bars leave {judged} out-of-sample bars a window and {fitted - gap} in-sample bars",
+            f"{bars} bars in {windows} windows leave {judged} out-of-sample bars a window and, less purge {purge_bars} and "
+            f"embargo {embargo_bars}, {max(fitted - gap, 0)} in-sample bars",
             fix="ask for fewer windows, a smaller purge and embargo, or a longer range",
         )
     return tuple(

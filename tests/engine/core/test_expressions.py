@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from engine.core.candles import Candles
 from engine.core.expressions import canonical, evaluate, tree_of, warmup
 from engine.core.expressions.limits import MAX_CHARACTERS
+from engine.core.expressions.warmup import warmup_bars
 from engine.core.indicators import REGISTRY
 from engine.errors import BadExpression, BadRequest, DataMissing
 
@@ -508,3 +510,16 @@ def test_any_text_either_parses_or_is_refused_with_a_place(text: str) -> None:
         assert 0 <= refused.position <= len(text)
         assert refused.message
         assert refused.fix
+
+
+@pytest.mark.parametrize(
+    ("expression", "start_hour", "rows"),
+    [("pivot()", 0, 23), ("pivot()", 1, 46), ("pivot()", 18, 29), ('tf("D", sma(close, 3))[2]', 0, 73)],
+)
+def test_the_warm_up_is_exact_where_the_start_of_the_data_is_known(expression: str, start_hour: int, rows: int) -> None:
+    candles = make_candles(200)
+    hours = np.arange(200, dtype=np.int64) + start_hour
+    candles = replace(candles, ts=hours * 3_600_000 + 1_704_067_200_000)
+    values = evaluate(expression, candles, "60")
+    assert warmup_bars(tree_of(expression), "60", int(candles.ts[0])) == rows
+    assert int(np.argmax(~np.isnan(values))) == rows

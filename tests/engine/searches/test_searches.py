@@ -42,6 +42,36 @@ async def test_every_point_has_the_figures_of_a_backtest_at_that_point(opened, o
         assert result["data"]["sha256"] == run["data"]["sha256"]
 
 
+async def test_metrics_a_sweep_does_not_measure_are_those_of_a_backtest_at_that_point(opened, order, finished):
+    weights = {"omega": 1, "ulcer": -1, "sqn": 1, "beta": -1, "payoff": 1, "value_at_risk": 1}
+    async with opened() as lab:
+        placed = order(category="linear", objective=weights, settings=RunSettings(leverage=2))
+        result = await finished(lab, (await lab.searches.start("grid", placed, {"grid": GRID})).job.id)
+        for item in (result["items"][0], result["items"][5]):
+            run = await lab.backtests.run(
+                strategy="ema_cross",
+                params=item["params"],
+                symbol="BTCUSDT",
+                category="linear",
+                interval="60",
+                start_ms=placed.range_ms[0],
+                end_ms=placed.range_ms[1],
+                settings=placed.settings,
+            )
+            for name in weights:
+                assert item["metrics"][name] == pytest.approx(run["metrics"][name], rel=1e-5)
+        assert result["summary"]["eligible"] > 0
+
+
+async def test_what_was_not_modelled_cannot_be_searched_for_and_says_why(opened, order):
+    async with opened() as lab:
+        placed = order(category="spot", objective="funding_paid")
+        started = await lab.searches.start("grid", placed, {"grid": {"fast": [5, 10]}})
+        job = await lab.jobs.wait(started.job.id, 240)
+        assert job.state == "failed"
+        assert "spot has no funding" in str(job.error)
+
+
 async def test_the_best_points_are_stored_as_runs(opened, order, finished):
     async with opened() as lab:
         started = await lab.searches.start("grid", order(), {"grid": GRID})

@@ -36,6 +36,8 @@ async def test_windows_are_disjoint_and_every_test_follows_its_fit(opened, order
     fits = [bounds(item, "in_sample") for item in items]
     assert all(one[1] == other[0] for one, other in itertools.pairwise(tests)), "adjoining and disjoint"
     purge_ms = result["split"]["purge_bars"] * 3_600_000
+    told = {name: result["summary"][name] for name in ("mode", "purge_bars", "embargo_bars", "in_sample_ratio")}
+    assert told == {name: result["split"][name] for name in told}
     assert purge_ms > 0
     assert all(fit[1] + purge_ms == test[0] for fit, test in zip(fits, tests, strict=True))
     if mode == "anchored":
@@ -194,6 +196,24 @@ async def test_learned_refits_have_seeds_of_their_own(opened, order, finished):
     assert result["luck"]["trials"] == 80
     first, third = stored[0][1], stored[2][1]
     assert not np.array_equal(first["param:fast"], third["param:fast"])
+
+
+@pytest.mark.parametrize(
+    ("search", "split", "message"),
+    [
+        ({"space": {"fast": {"from": 5, "to": 20}}, "trials": 0}, {}, "trials of the search is 0"),
+        ({"space": {"fast": {"from": 5, "to": 20}}, "trials": "many"}, {}, "trials of the search is 'many'"),
+        ({"space": {"fast": {"from": 5, "to": 20}}, "seed": -1}, {}, "seed of the search is -1"),
+        (SEARCH, {"purge_bars": 100_000}, "less purge 100000 and embargo 0, 0 in-sample bars"),
+    ],
+)
+async def test_what_cannot_be_run_is_refused_before_there_is_a_job_with_its_own_reason(
+    opened, order, search, split, message
+):
+    async with opened() as lab:
+        with pytest.raises(BadRequest, match=message):
+            await lab.searches.start_walk_forward(order(), search, WINDOWS | split)
+        assert (await lab.jobs.list()).total == 0
 
 
 async def test_a_walk_forward_needs_one_objective_and_a_size_that_can_be_run(opened, order):

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.search.objectives import percentile_ranks, ranking, read_objectives, undominated
+from engine.core.metrics import METRICS as REGISTRY
+from engine.core.search.objectives import (
+    NOT_SEARCHED,
+    percentile_ranks,
+    ranking,
+    read_objectives,
+    undominated,
+    unswept_metrics,
+)
+from engine.core.sweep import SWEEP_METRICS
 from engine.errors import BadRequest
 
 NAN = float("nan")
@@ -81,3 +90,13 @@ def test_a_front_comes_first_and_ends_where_it_ends():
     assert order.tolist() == [1, 0, 4, 2, 3]
     assert front == 3
     assert all(np.isnan(scores[row]).any() for row in itertools.islice(reversed(order.tolist()), 1))
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_metric_of_the_registry_is_an_objective_or_says_why_not(name: str) -> None:
+    if name in NOT_SEARCHED:
+        with pytest.raises(BadRequest, match="cannot be an objective: it is"):
+            read_objectives(name)
+        return
+    (objective,) = read_objectives(name)
+    assert unswept_metrics((objective,)) == (() if name in SWEEP_METRICS else (name,))
