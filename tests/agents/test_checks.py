@@ -44,6 +44,16 @@ def test_the_confusion_table_names_what_the_rule_cannot_see():
     ]
 
 
+@pytest.mark.parametrize("text", answer_set.WORDED_HONEST)
+def test_honest_words_and_named_figures_pass(text):
+    assert not answer_set.refused(text)
+
+
+@pytest.mark.parametrize("text", answer_set.WORDED_ADVERSARIAL)
+def test_shares_multiples_russian_words_and_swapped_names_are_refused(text):
+    assert answer_set.refused(text)
+
+
 def test_answers_written_after_the_rules_are_judged_as_noted():
     found = {text: answer_set.refused(text) for text in fresh_answers.ALL}
     assert found == fresh_answers.ALL
