@@ -75,6 +75,12 @@ class Router:
         """Return whether any agent is configured; without one, every question is delegated."""
         return any(agent.is_usable for agent in self._agents.values())
 
+    @property
+    def can_answer(self) -> bool:
+        """Return whether an agent could be asked now: one is configured, and its breaker lets it."""
+        agents = [agent for agent in self._agents.values() if agent.is_usable]
+        return any(self._fallback.breaker(agent).state in {"closed", "half_open"} for agent in agents)
+
     def warm_up(self) -> None:
         """Begin loading the client library in the background if any agent is configured."""
         if self.has_agents:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, cast
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Self, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from agents.answers import StrategyDraft
 from agents.pipelines.step import Found, Given, Past
 from agents.toolbox import Toolbox, ToolRefused
+from engine.core.series import Category, clean_symbol
+from engine.core.timeframes import parse_interval
+from engine.core.times import parse_range_ms, parse_time_ms
 from engine.errors import BadRequest, DataMissing, Refused
 
 # Three values a parameter and two parameters: a search that stays small beside what it is judged by.
@@ -33,16 +36,39 @@ _SHOWN_METRICS = (
 )
 
 
+def _checked(read: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a validator that leaves a text as it is and refuses what `read` cannot read, in its words."""
+
+    def check(text: str) -> str:
+        try:
+            read(text)
+        except BadRequest as error:
+            raise ValueError(f"{error.message}; {error.fix}") from error
+        return text
+
+    return check
+
+
 class LoopGiven(Given):
     """An idea, and the market and period to test it on."""
 
     idea: Annotated[str, Field(min_length=3, max_length=4_000)]
-    symbol: Annotated[str, Field(min_length=2, max_length=40)]
-    start: Annotated[str, Field(max_length=40, description="ISO 8601 UTC, inclusive")]
-    end: Annotated[str, Field(max_length=40, description="Exclusive")]
-    interval: Annotated[str, Field(max_length=4, description="Minutes, or D W M")] = "60"
-    category: Annotated[str, Field(max_length=10)] = "linear"
+    symbol: Annotated[str, Field(min_length=2, max_length=40), AfterValidator(_checked(clean_symbol))]
+    start: Annotated[
+        str, Field(max_length=40, description="ISO 8601 UTC, inclusive"), AfterValidator(_checked(parse_time_ms))
+    ]
+    end: Annotated[str, Field(max_length=40, description="Exclusive"), AfterValidator(_checked(parse_time_ms))]
+    interval: Annotated[
+        str, Field(max_length=4, description="Minutes, or D W M"), AfterValidator(_checked(parse_interval))
+    ] = "60"
+    category: Category = "linear"
     study: Annotated[str | None, Field(max_length=64, description="Name of the study that counts the trials")] = None
+
+    @model_validator(mode="after")
+    def _runs_forward(self) -> Self:
+        """Refuse a range that ends before it begins, before an agent is paid for an idea about it."""
+        _checked(lambda _: parse_range_ms(self.start, self.end))(self.start)
+        return self
 
 
 class Validated(Found):
