@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Self, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
 from agents.answers import StrategyDraft
-from agents.pipelines.step import Found, Given, Past
+from agents.pipelines.step import Found, Given, Past, checked
 from agents.toolbox import Toolbox, ToolRefused
 from engine.core.series import Category, clean_symbol
 from engine.core.timeframes import parse_interval
@@ -36,30 +36,17 @@ _SHOWN_METRICS = (
 )
 
 
-def _checked(read: Callable[[str], object]) -> Callable[[str], str]:
-    """Return a validator that leaves a text as it is and refuses what `read` cannot read, in its words."""
-
-    def check(text: str) -> str:
-        try:
-            read(text)
-        except BadRequest as error:
-            raise ValueError(f"{error.message}; {error.fix}") from error
-        return text
-
-    return check
-
-
 class LoopGiven(Given):
     """An idea, and the market and period to test it on."""
 
     idea: Annotated[str, Field(min_length=3, max_length=4_000)]
-    symbol: Annotated[str, Field(min_length=2, max_length=40), AfterValidator(_checked(clean_symbol))]
+    symbol: Annotated[str, Field(min_length=2, max_length=40), AfterValidator(checked(clean_symbol))]
     start: Annotated[
-        str, Field(max_length=40, description="ISO 8601 UTC, inclusive"), AfterValidator(_checked(parse_time_ms))
+        str, Field(max_length=40, description="ISO 8601 UTC, inclusive"), AfterValidator(checked(parse_time_ms))
     ]
-    end: Annotated[str, Field(max_length=40, description="Exclusive"), AfterValidator(_checked(parse_time_ms))]
+    end: Annotated[str, Field(max_length=40, description="Exclusive"), AfterValidator(checked(parse_time_ms))]
     interval: Annotated[
-        str, Field(max_length=4, description="Minutes, or D W M"), AfterValidator(_checked(parse_interval))
+        str, Field(max_length=4, description="Minutes, or D W M"), AfterValidator(checked(parse_interval))
     ] = "60"
     category: Category = "linear"
     study: Annotated[str | None, Field(max_length=64, description="Name of the study that counts the trials")] = None
@@ -67,7 +54,7 @@ class LoopGiven(Given):
     @model_validator(mode="after")
     def _runs_forward(self) -> Self:
         """Refuse a range that ends before it begins, before an agent is paid for an idea about it."""
-        _checked(lambda _: parse_range_ms(self.start, self.end))(self.start)
+        checked(lambda _: parse_range_ms(self.start, self.end))(self.start)
         return self
 
 

@@ -85,7 +85,12 @@ class Analyses:
         if told.get("verdict") is None:
             return dict(told)
         failed = [
-            {"check": check["name"], "value": check["value"], "threshold": check["threshold"]}
+            {
+                "check": check["name"],
+                "value": check["value"],
+                "threshold": check["threshold"],
+                "why": check["why"],
+            }
             for check in told["checks"]
             if check["passed"] is False
         ]
@@ -121,7 +126,7 @@ class Analyses:
         question = read_question(indicator)
         data = await self._markets.best(symbol=symbol, category=category, interval=interval)
         wanted = " ".join(filter(None, (symbol, category, interval)))
-        why = f"no candles{f' of {wanted}' if wanted else ''} are stored; start_backfill fetches them"
+        why = f"no candles{f' of {wanted}' if wanted else ''} are stored; start_backfill fetches those of a symbol that search_instruments knows"
         return await asyncio.to_thread(indicator_brief, question, data, why)
 
     async def metric(self, name: str, run_id: str | None) -> Brief:

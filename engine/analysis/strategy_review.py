@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from engine.errors import BadExpression, DataMissing
 MANY_PARAMETERS, MANY_CONDITIONS, MANY_CONSTANTS = 5, 6, 6
 LARGE_GRID = 10_000
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
+_BOUND = re.compile(r"(?P<name>[^<>=!]+?)\s*(?P<sign>[<>]=?)\s*(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
 _EXTRA = ("funding_rate", "open_interest")
 
 
@@ -35,6 +37,7 @@ def strategy_review(compiled: CompiledStrategy, origin: str, data: MarketData | 
         *(_finding("language", "medium", "document", warning) for warning in compiled.warnings),
         *_overfitting(compiled, complexity),
         *_costs_and_stops(compiled, data),
+        *_contradictions(compiled),
         *_unreachable(fired),
     ]
     order = ("high", "medium", "low")
@@ -235,6 +238,18 @@ def _fired(compiled: CompiledStrategy, data: MarketData | None) -> Brief:
         "long_entry_and_long_exit_at_once": int(np.count_nonzero(entries[0] & exits[0])),
         "short_entry_and_short_exit_at_once": int(np.count_nonzero(entries[1] & exits[1])),
     }
+
+
+def _contradictions(compiled: CompiledStrategy) -> Iterator[dict[str, str]]:
+    """Find conjunctions that want one and the same value above a number and below a smaller one."""
+    for rule, parts in conditions_of(compiled).items():
+        bounds = [found for part in parts if (found := _BOUND.fullmatch(part.text.strip()))]
+        for low, high in product(bounds, bounds):
+            is_pair = low["name"] == high["name"] and low["sign"][0] == ">" and high["sign"][0] == "<"
+            if is_pair and float(low["number"]) >= float(high["number"]) and low["number"] != high["number"]:
+                yield _finding(
+                    "contradiction", "high", rule, f"{low[0]} and {high[0]} can never hold together", "drop one of them"
+                )
 
 
 def _unreachable(fired: Brief) -> Iterator[dict[str, str]]:
