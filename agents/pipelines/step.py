@@ -27,10 +27,12 @@ class Found(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
-def checked(read: Callable[[str], object]) -> Callable[[str], str]:
+def checked(read: Callable[[str], object], *, or_empty: bool = False) -> Callable[[str], str]:
     """Return a validator that leaves a text as it is and refuses what `read` cannot read, in its words."""
 
     def check(text: str) -> str:
+        if or_empty and not text:
+            return text
         try:
             read(text)
         except BadRequest as error:

@@ -17,9 +17,13 @@ class IdeaGiven(Given):
     """An idea in plain words."""
 
     idea: Annotated[str, Field(min_length=3, max_length=4_000)]
-    symbol: Annotated[str, Field(max_length=40, description="E.g. BTCUSDT"), AfterValidator(checked(clean_symbol))] = ""
+    symbol: Annotated[
+        str, Field(max_length=40, description="E.g. BTCUSDT"), AfterValidator(checked(clean_symbol, or_empty=True))
+    ] = ""
     interval: Annotated[
-        str, Field(max_length=4, description="Minutes, or D W M"), AfterValidator(checked(parse_interval))
+        str,
+        Field(max_length=4, description="Minutes, or D W M"),
+        AfterValidator(checked(parse_interval, or_empty=True)),
     ] = ""
     material: Annotated[str, Field(max_length=30_000, description="Text to start from")] = ""
 

@@ -14,7 +14,7 @@ import numpy as np
 from engine.analysis.figures import Brief, flag, table
 from engine.analysis.market_data import MarketData
 from engine.core.expressions import Evaluator
-from engine.core.expressions.nodes import Node, Operation
+from engine.core.expressions.nodes import Node, Number, Operation
 from engine.core.expressions.warmup import check_nesting
 from engine.core.run_settings import DEFAULT_FEES_PERCENT, RunSettings
 from engine.core.signals import compute_signals
@@ -24,7 +24,6 @@ from engine.errors import BadExpression, DataMissing
 MANY_PARAMETERS, MANY_CONDITIONS, MANY_CONSTANTS = 5, 6, 6
 LARGE_GRID = 10_000
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])")
-_BOUND = re.compile(r"(?P<name>[^<>=!]+?)\s*(?P<sign>[<>]=?)\s*(?P<number>-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)")
 _EXTRA = ("funding_rate", "open_interest")
 
 
@@ -243,12 +242,16 @@ def _fired(compiled: CompiledStrategy, data: MarketData | None) -> Brief:
 def _contradictions(compiled: CompiledStrategy) -> Iterator[dict[str, str]]:
     """Find conjunctions that want one and the same value above a number and below a smaller one."""
     for rule, parts in conditions_of(compiled).items():
-        bounds = [found for part in parts if (found := _BOUND.fullmatch(part.text.strip()))]
-        for low, high in product(bounds, bounds):
-            is_pair = low["name"] == high["name"] and low["sign"][0] == ">" and high["sign"][0] == "<"
-            if is_pair and float(low["number"]) >= float(high["number"]) and low["number"] != high["number"]:
+        # In normal form every order is told with < or <=, the smaller side first.
+        ordered = [part for part in parts if isinstance(part, Operation) and part.symbol in {"<", "<="}]
+        lows = [part for part in ordered if isinstance(part.operands[0], Number)]
+        highs = [part for part in ordered if isinstance(part.operands[1], Number)]
+        for low, high in product(lows, highs):
+            (least, name), (same, most) = low.operands, high.operands
+            is_pair = isinstance(least, Number) and isinstance(most, Number) and name.text == same.text
+            if is_pair and least.value > most.value:
                 yield _finding(
-                    "contradiction", "high", rule, f"{low[0]} and {high[0]} can never hold together", "drop one of them"
+                    "contradiction", "high", rule, f"{low.text} and {high.text} never hold together", "drop one of them"
                 )
 
 
