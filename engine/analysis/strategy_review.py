@@ -248,8 +248,9 @@ def _contradictions(compiled: CompiledStrategy) -> Iterator[dict[str, str]]:
         highs = [part for part in ordered if isinstance(part.operands[1], Number)]
         for low, high in product(lows, highs):
             (least, name), (same, most) = low.operands, high.operands
-            is_pair = isinstance(least, Number) and isinstance(most, Number) and name.text == same.text
-            if is_pair and least.value > most.value:
+            if not (isinstance(least, Number) and isinstance(most, Number)):
+                continue
+            if name.text == same.text and least.value > most.value:
                 yield _finding(
                     "contradiction", "high", rule, f"{low.text} and {high.text} never hold together", "drop one of them"
                 )
