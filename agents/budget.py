@@ -36,15 +36,19 @@ class BudgetSpent(Exception):
 
 @dataclass(slots=True)
 class Purse:
-    """What one question has cost so far."""
+    """What one question has cost so far: what counts against its limits, and what of it is known."""
 
     pipeline_id: str | None = None
     call_usd: float | None = None
     spent: Spending = field(default_factory=Spending)
+    known: Spending = field(default_factory=Spending)
 
-    def pay(self, cost_usd: float, tokens: int) -> None:
-        """Add what a call cost."""
-        self.spent = Spending(self.spent.cost_usd + cost_usd, self.spent.tokens + tokens)
+    def pay(self, cost_usd: float, tokens: int, *, is_known: bool) -> None:
+        """Add what a call cost, or may have cost."""
+        paid = Spending(cost_usd, tokens)
+        self.spent = _sum(self.spent, paid)
+        if is_known:
+            self.known = _sum(self.known, paid)
 
 
 class Budget:
@@ -103,9 +107,17 @@ def worst_case(request: CompletionRequest) -> Spending:
 def _must_fit(scope: Scope, together: Spending, most_usd: float, most_tokens: int) -> None:
     # Sums of many small costs carry rounding errors; a budget is not exact to a billionth.
     if together.cost_usd > most_usd + 1e-9:
-        raise BudgetSpent(scope, f"the {scope} budget of {most_usd:g} USD leaves no room for another call")
+        told = f"this call could bring the {scope} to {together.cost_usd:.4g} USD, the limit is {most_usd:g}"
+        raise BudgetSpent(scope, f"{told}: {setting_of(scope, 'USD')}")
     if together.tokens > most_tokens:
-        raise BudgetSpent(scope, f"the {scope} budget of {most_tokens} tokens leaves no room for another call")
+        told = f"this call could bring the {scope} to {together.tokens} tokens, the limit is {most_tokens}"
+        raise BudgetSpent(scope, f"{told}: {setting_of(scope, 'TOKENS')}")
+
+
+def setting_of(scope: Scope, unit: Literal["USD", "TOKENS"]) -> str:
+    """Return the environment variable behind a limit."""
+    own = " or the call's own max_cost_usd" if (scope, unit) == ("call", "USD") else ""
+    return f"BST_AGENT_{scope.upper()}_{unit}{own}"
 
 
 def _sum(first: Spending, second: Spending, *, sign: int = 1) -> Spending:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from agents.answers import CITED, LANGUAGE, PROPOSAL, schema_of
 from agents.hygiene import strip_invisible
-from agents.numbers import Facts, facts_from, invented_numbers
+from agents.numbers import Facts, facts_from, invented_numbers, unfounded_numbers
 from engine.core.strategy import parse_strategy
 from engine.errors import BadRequest
 
@@ -55,10 +55,35 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An answer after its checks: a value without problems, or problems without a value."""
+    """An answer after its checks: a value without problems, or problems without a value.
+
+    Attributes
+    ----------
+    unchecked : tuple of str
+        Figures that nothing could be held against, because there was no brief; worth asking again for an answer without.
+    """
 
     value: BaseModel | str | None
     problems: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Return what a second answer should do better."""
+        if not self.unchecked:
+            return self.problems
+        shown = ", ".join(self.unchecked[:_MOST_NAMED])
+        return (
+            *self.problems,
+            f"there is no brief, so nothing supports {shown}; leave such figures out, or mark an example",
+        )
+
+    @property
+    def note(self) -> str:
+        """Return what a reader must know about the figures; empty when there is nothing."""
+        if not self.unchecked:
+            return ""
+        return f"no figure of this answer was checked: there was no brief; unchecked: {', '.join(self.unchecked)}"
 
 
 def judge(text: str, form: type[BaseModel] | None, evidence: Evidence) -> Judged:
@@ -68,19 +93,27 @@ def judge(text: str, form: type[BaseModel] | None, evidence: Evidence) -> Judged
         return Judged(None, ("the answer is blank",))
     if form is None:
         problems = _text_problems([("", text)], evidence) + _python_problems(text)
-        return Judged(None, tuple(problems)) if problems else Judged(text)
+        return Judged(None, tuple(problems)) if problems else Judged(text, unchecked=_unchecked([text], evidence))
     try:
         value = form.model_validate(json.loads(_unfenced(text)))
     except ValidationError as error:
         return Judged(None, tuple(_told(error)))
     except (ValueError, RecursionError):
         return Judged(None, ("the answer is not one JSON object",))
-    problems = problems_of(value, evidence)
-    return Judged(None, tuple(problems)) if problems else Judged(value)
+    problems, texts = _problems_and_texts(value, evidence)
+    return Judged(None, tuple(problems)) if problems else Judged(value, unchecked=_unchecked(texts, evidence))
 
 
-def problems_of(value: BaseModel, evidence: Evidence) -> list[str]:
-    """Return what is wrong with an answer of the right form: figures, addresses, code."""
+def _unchecked(texts: Sequence[str], evidence: Evidence) -> tuple[str, ...]:
+    """Return the figures that read like data and stand in nothing that was asked, given or cited."""
+    if evidence.brief is not None:
+        return ()
+    facts = evidence.facts
+    return tuple(dict.fromkeys(figure for text in texts for figure in unfounded_numbers(text, facts)))
+
+
+def _problems_and_texts(value: BaseModel, evidence: Evidence) -> tuple[list[str], list[str]]:
+    """Return what is wrong with an answer of the right form (figures, addresses, code), and its texts."""
     schema = schema_of(type(value))
     texts: list[tuple[str, str]] = []
     problems: list[str] = []
@@ -93,7 +126,7 @@ def problems_of(value: BaseModel, evidence: Evidence) -> list[str]:
             texts.append((path, str(leaf)))
         else:
             problems += [problem for url in _URL.findall(str(leaf)) for problem in _url_problems(path, url, evidence)]
-    return problems + _text_problems(texts, evidence)
+    return problems + _text_problems(texts, evidence), [text for _, text in texts]
 
 
 def _text_problems(texts: Sequence[tuple[str, str]], evidence: Evidence) -> list[str]:
@@ -101,7 +134,7 @@ def _text_problems(texts: Sequence[tuple[str, str]], evidence: Evidence) -> list
         problem for path, text in texts for url in _URL.findall(text) for problem in _url_problems(path, url, evidence)
     ]
     if evidence.brief is None:
-        # Without facts there is nothing to hold a figure against; the answer says so by its missing brief.
+        # Nothing to hold a figure against: such figures are asked about once, then marked.
         return problems
     facts = evidence.facts
     for path, text in texts:

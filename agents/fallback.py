@@ -77,7 +77,11 @@ class Accepted:
 
     agent: Agent
     completion: Completion
-    value: BaseModel | str
+    judged: Judged
+
+
+class ClientNotReady(Exception):
+    """The client library is not there by the deadline, or cannot be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +192,7 @@ class Fallback:
 
     async def record(self, question: Question, agent: Agent, result: Result) -> None:
         """Keep one attempt in the audit trail and show it in the answer; its cost leaves the purse."""
-        question.purse.pay(result.cost_usd, result.usage.total)
+        question.purse.pay(result.cost_usd, result.usage.total, is_known=result.assumed is None)
         question.attempts.append(_shown(agent, result))
         await self._memory.add_agent_call(_row(question, agent, result, self._clock.now_ms()))
 
@@ -202,18 +206,23 @@ class Fallback:
             await self.record(question, agent, Result("skipped", f"breaker_{breaker.state}", reason))
             return None
         prompt = question.prompt
+        marked: Accepted | None = None
         try:
             async with self._place(agent, question.deadline):
                 for re_asked in range(MOST_RE_ASKS + 1):
-                    step = _Step(question, agent, prompt, progress, is_last=is_last)
+                    step = _Step(question, agent, prompt, progress, is_last=is_last, is_marked=marked is not None)
                     completion, judged = await self._try(step, breaker)
                     if judged.value is not None:
-                        return Accepted(agent, completion, judged.value)
-                    prompt = asked_again(question.prompt, completion.text, judged.problems)
+                        # Figures that nothing can be held against are asked about once; then the answer is given marked.
+                        accepted = Accepted(agent, completion, judged)
+                        if not judged.unchecked or marked is not None:
+                            return accepted
+                        marked = accepted
+                    prompt = asked_again(question.prompt, completion.text, judged.complaints)
                     if progress and re_asked < MOST_RE_ASKS:
-                        await progress(AgentProgress("again", agent.name, "; ".join(judged.problems)[:200]))
+                        await progress(AgentProgress("again", agent.name, "; ".join(judged.complaints)[:200]))
         except AttemptFailed:
-            return None
+            return marked
         except TimeoutError:
             detail = f"all {agent.concurrency} connections to it were busy until the deadline"
             await self.record(question, agent, Result("skipped", "busy", detail))
@@ -221,7 +230,7 @@ class Fallback:
             await self.record(question, agent, Result("skipped", f"{spent.scope}_budget", spent.detail))
         finally:
             breaker.abandoned()
-        return None
+        return marked
 
     async def _try(self, step: _Step, breaker: Breaker) -> tuple[Completion, Judged]:
         """Ask one prompt of one agent, again in a moment when the failure is a passing one."""
@@ -249,8 +258,9 @@ class Fallback:
             agent, question.system, step.prompt, question.schema, question.request.max_output_tokens
         )
         worst = worst_case(request)
-        timing = _Timing(self._clock)
         async with self._budget.reserved(worst, question.purse):
+            deadline = max(deadline, await self._loaded(step))
+            timing = _Timing(self._clock)
             try:
                 completion = await self._completion(request, deadline, step)
             except AttemptFailed as failure:
@@ -267,10 +277,21 @@ class Fallback:
             breaker.succeeded()
             judged = judge(completion.text, question.form, _with_sources(question.evidence, completion))
             result = Result("answered", status=200, completion=completion)
-            if judged.problems:
-                result = Result("invalid", "checks", status=200, completion=completion, problems=judged.problems)
+            if judged.problems or (judged.unchecked and not step.is_marked):
+                result = Result("invalid", "checks", status=200, completion=completion, problems=judged.complaints)
             await self.record(question, agent, timing.of(result))
         return completion, judged
+
+    async def _loaded(self, step: _Step) -> float:
+        """Wait for the client library, which nobody needs before a request is sent; return when the step's time is over."""
+        try:
+            async with asyncio.timeout(max(0.0, step.question.deadline - self._clock.monotonic())):
+                await self._client.ready()
+        except TimeoutError as error:
+            raise ClientNotReady("the client library was still being loaded; ask again") from error
+        except AttemptFailed as failure:
+            raise ClientNotReady(failure.detail) from failure
+        return step.deadline(self._clock.monotonic())
 
     async def _completion(self, request: CompletionRequest, deadline: float, step: _Step) -> Completion:
         if step.progress is None:
@@ -319,6 +340,7 @@ class _Step:
     prompt: str
     progress: Progress | None
     is_last: bool
+    is_marked: bool = False
 
     def deadline(self, now: float) -> float:
         """Return when this agent's time is over; while others wait it may not use all of it."""
@@ -332,6 +354,7 @@ class _Step:
 
 
 def _shown(agent: Agent, result: Result) -> Attempt:
+    is_known = result.assumed is None
     return Attempt(
         agent=agent.name,
         requested_model=agent.model,
@@ -340,10 +363,12 @@ def _shown(agent: Agent, result: Result) -> Attempt:
         error_class=result.error_class,
         status=result.status,
         ms=round(result.duration_ms, 3),
-        tokens=result.usage.total,
-        cost_usd=result.cost_usd,
+        tokens=result.usage.total if is_known else None,
+        cost_usd=result.cost_usd if is_known else None,
         cost_source=result.cost_source,
         problems=result.problems,
+        reserved_usd=0.0 if is_known else result.cost_usd,
+        why=" | ".join(result.problems)[:_LONGEST_DETAIL] or (result.detail if result.outcome == "skipped" else ""),
     )
 
 

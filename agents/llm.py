@@ -298,7 +298,7 @@ async def _stream_chat(
     served = ""
     try:
         async for chunk in stream:
-            served = served_model(request.agent, chunk.model) or served
+            served = served_model(request.agent, chunk) or served
             if (counted := getattr(chunk, "usage", None)) is not None:
                 usage = usage_of(counted)
             delta = chunk.choices[0].delta if chunk.choices else None

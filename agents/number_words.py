@@ -29,7 +29,7 @@ PASSED_OVER = re.compile(
     r"|^[ \t>*-]*\(?\d{1,2}[.)](?=\s)"
     r"|(?<!\w)\(\d{1,2}\)(?=\s+[A-Za-z])"
     r"|\b\d{1,2}(?:st|nd|rd|th)\b"
-    r"|\b(?:step|experiment|idea|point|option|reason|scenario|question|item|part|section|figure|table|finding|proposal|test|version|phase|stage|note|rule|шаг|пункт|идея)s?\s*(?:no\.?|number|#)?\s*\d{1,2}\b(?![.,]\d|\s?%)"
+    r"|\b(?:line|chapter|step|experiment|idea|point|option|reason|scenario|question|item|part|section|figure|table|finding|proposal|test|version|phase|stage|note|rule|шаг|пункт|идея)s?\s*(?:no\.?|number|#)?\s*\d{1,2}\b(?![.,]\d|\s?%)"
     r"|(?<![\w.])(?:1|3|5|15|30)[ -]?(?:min|minutes?|m)\b(?=\s*(?:candles?|bars?|chart|timeframe|interval|data|series|[.,;)]|$))"
     r"|(?<![\w.$€£+-])(?:1m|3m|5m|15m|30m|1h|2h|4h|6h|8h|12h|1d|3d|1w|24/7)\b"
     r"|(?<![\d.,$€£])\b(?:90|95|99)\s?%?[ -](?=confidence|percentile|quantile|credible|interval|level)",
@@ -130,6 +130,95 @@ WORD_NUMBER = re.compile(
     re.IGNORECASE,
 )
 MOST_PLAIN_WORD = 12
+
+# Russian number words in the cases that stand in front of a measure.
+RUSSIAN_VALUES: Mapping[str, int] = {
+    word: value
+    for value, forms in {
+        1: "один одна одной одного", 2: "два две двух", 3: "три трёх трех", 4: "четыре четырёх четырех", 5: "пять пяти",
+        6: "шесть шести", 7: "семь семи", 8: "восемь восьми", 9: "девять девяти", 10: "десять десяти",
+        11: "одиннадцать одиннадцати", 12: "двенадцать двенадцати", 13: "тринадцать тринадцати",
+        14: "четырнадцать четырнадцати", 15: "пятнадцать пятнадцати", 16: "шестнадцать шестнадцати",
+        17: "семнадцать семнадцати", 18: "восемнадцать восемнадцати", 19: "девятнадцать девятнадцати",
+        20: "двадцать двадцати", 30: "тридцать тридцати", 40: "сорок сорока", 50: "пятьдесят пятидесяти",
+        60: "шестьдесят шестидесяти", 70: "семьдесят семидесяти", 80: "восемьдесят восьмидесяти",
+        90: "девяносто девяноста", 100: "сто ста", 200: "двести двухсот", 300: "триста трёхсот трехсот",
+        400: "четыреста четырёхсот четырехсот", 500: "пятьсот пятисот", 600: "шестьсот шестисот", 700: "семьсот семисот",
+        800: "восемьсот восьмисот", 900: "девятьсот девятисот",
+    }.items()
+    for word in forms.split()
+}  # fmt: skip
+RUSSIAN_MULTIPLIERS: Mapping[str, int] = {
+    "тысяча": 1_000, "тысячи": 1_000, "тысяч": 1_000, "миллион": 1_000_000, "миллиона": 1_000_000, "миллионов": 1_000_000,
+}  # fmt: skip
+_RUSSIAN = "|".join(sorted(RUSSIAN_VALUES, key=len, reverse=True))
+RUSSIAN_NUMBER = re.compile(
+    rf"\b(?P<words>(?:{_RUSSIAN}|тысяча)(?: (?:{_RUSSIAN}|{'|'.join(RUSSIAN_MULTIPLIERS)}))*)\b"
+    r"(?P<after> (?:процент\w*|сдел\w+|убыточн\w+|прибыльн\w+|дн\w+|день|недел\w+|месяц\w*|год\w*|лет|час\w*|минут\w*|бар\w*|раз\w?|доллар\w*|руб\w+|usdt?))?",
+    re.IGNORECASE,
+)
+
+# Shares and multiples in words, where they can only be a claim about results: a "second half" or "double the costs" is none.
+SHARES: Mapping[str, float] = {
+    "half": 1 / 2, "third": 1 / 3, "quarter": 1 / 4, "two thirds": 2 / 3, "three quarters": 3 / 4,
+    "половина": 1 / 2, "половину": 1 / 2, "треть": 1 / 3, "четверть": 1 / 4,
+}  # fmt: skip
+SHARE_OF_RESULT = re.compile(
+    r"\b(?:(?:one |an? )?(?P<share>half|third|quarter)|(?P<shares>two[ -]thirds|three[ -]quarters))"
+    r" (?:of )?(?:all |the |its |your |all the )(?:\w+ )?(?P<what>trades|capital|account|money|equity|profits?|gains?)\b"
+    r"|\b(?P<russian>половин[ау]|треть|четверть) (?:всех )?(?P<what_russian>сделок|капитала|счёта|счета|депозита|прибыли)\b",
+    re.IGNORECASE,
+)
+SHARE_AS_VALUE = re.compile(
+    r"\b(?P<name>drawdown|win(?:ning)? rate|(?:total |net )?return|просадка|доходность) (?:was|is|reached|of|equals|составила|составляет|была|достигла) "
+    r"(?:(?:only|just) )?(?:an? |one )?(?P<share>half|third|quarter|two[ -]thirds|three[ -]quarters|половину|половина|треть|четверть)\b",
+    re.IGNORECASE,
+)
+SHARE_KEYS: Sequence[tuple[re.Pattern[str], re.Pattern[str]]] = (
+    (re.compile(r"trades|win|сделок", re.IGNORECASE), re.compile(r"win_?rate|winners|winning|percent_profitable|wins?_(?:share|fraction)", re.IGNORECASE)),
+    (re.compile(r"drawdown|просадка", re.IGNORECASE), re.compile("drawdown", re.IGNORECASE)),
+    (re.compile(r"return|доходность", re.IGNORECASE), re.compile("return|cagr|profit", re.IGNORECASE)),
+)  # fmt: skip
+_STAKE = r"(?:money|capital|account|equity|stake|investment|deposit)"
+_TIMES = "two|three|four|five|six|seven|eight|nine|ten|twenty|fifty|hundred"
+MULTIPLE = re.compile(
+    rf"\b(?P<verb>doubl|tripl|quadrupl)(?:ed|es) (?:the |your |its |my |their )(?:\w+ )?{_STAKE}\b"
+    rf"|\b{_STAKE} (?:has |had |was |is )?(?P<verb2>doubl|tripl|quadrupl)ed\b"
+    rf"|\b(?P<fold>{_TIMES}|\d+)[ -]?fold (?:total |net )?(?:return|gain|profit|increase|growth|rise)\b"
+    r"|\b(?P<russian>удво|утро)ил\w* (?:\w+ )?(?:капитал|деньги|депозит|сч[её]т)\w*",
+    re.IGNORECASE,
+)
+MULTIPLES: Mapping[str, float] = {"doubl": 2, "tripl": 3, "quadrupl": 4, "удво": 2, "утро": 3}
+RETURN_KEY = re.compile(r"return", re.IGNORECASE)
+# A word before a share or multiple that makes it a comparison, a guess, or a denial.
+NO_CLAIM_BEFORE = re.compile(
+    r"(?:\b(?:not|never|no|nor|neither|without|hardly|would|could|might|may|if|less than|more than|fewer than|under|over|above|below|at least|at most"
+    r"|up to|nearly|almost|about|around|roughly|close to|until|не|менее|более|меньше|больше|почти|около|примерно|если)|n['’]t)(?: \w+){0,2} $",
+    re.IGNORECASE,
+)
+
+# What follows a name and a colon or an equals sign is the figure of that name.
+NAMED_BEFORE = re.compile(
+    r"(?:^|[.;,|(*\n•-])[ \t*_`|]*(?P<name>[A-Za-zА-Яа-яЁё_][A-Za-zА-Яа-яЁё_ ]{1,40}?)[ \t*_`]*[:=][ \t*_`]*$",
+    re.MULTILINE,
+)
+RUSSIAN_NAMES: Mapping[str, str] = {
+    "сделок": "trades", "сделки": "trades", "баров": "bars", "бары": "bars", "просадка": "drawdown",
+}  # fmt: skip
+UNIT_ENDINGS = frozenset(("fraction", "percent", "pct", "usdt", "usd", "ms", "bps", "count", "ratio"))
+COUNT_NAMES = frozenset(("count", "total", "value", "number", "closed"))
+
+# Figures that everybody may name without a source: calendars, confidence levels, halves and wholes.
+COMMON = frozenset(
+    (0.0, 0.5, 1.96, 1.645, 2.58, 24.0, 30.0, 52.0, 60.0, 100.0, 250.0, 252.0, 360.0, 365.0, 365.25, 1440.0, 3600.0, 8760.0, 86400.0)
+)  # fmt: skip
+COMMON_PERCENT = frozenset((0.0, 1.0, 5.0, 10.0, 50.0, 68.0, 90.0, 95.0, 99.0, 99.7, 100.0))
+EXAMPLE = re.compile(
+    r"\b(?:for example|for instance|e\.g\.|suppose|imagine|assum(?:e|ing)|hypothetical|say,|let's say|например|допустим|предположим|представ\w+)",
+    re.IGNORECASE,
+)
+CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`", re.DOTALL)
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 TEXT_DATES_FIRST_YEAR, TEXT_DATES_LAST_YEAR = 1900, 2100
 EARLIEST_TIME_MS, LATEST_TIME_MS = 1.0e12, 4.2e12

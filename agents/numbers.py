@@ -20,30 +20,8 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from agents import number_words as words
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A number that may be quoted, and where it stands."""
-
-    path: str  # empty for a number met in a text
-    value: float
-    is_percent: bool = False
-
-    @property
-    def key(self) -> str:
-        """Return the last part of the path, in lower case."""
-        return self.path.rsplit(".", 1)[-1].lower()
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Every number and the span of dates that a text may quote."""
-
-    numbers: tuple[Fact, ...]
-    first_day: str | None = None
-    last_day: str | None = None
-    text: str = ""
+from agents.number_facts import Fact, Facts
+from agents.share_words import invented_shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +61,33 @@ def invented_numbers(text: str, facts: Facts) -> list[str]:
     rest, wrong_dates = _without_dates(text, facts)
     rest = _without_names(words.PASSED_OVER.sub(_blank, rest), facts)
     wrong = [quote.shown for quote in _quotes(rest) if not _needs_no_fact(quote) and not _is_among(quote, facts)]
-    return wrong_dates + wrong
+    return wrong_dates + wrong + list(invented_shares(rest, facts.numbers))
+
+
+def unfounded_numbers(text: str, facts: Facts) -> list[str]:
+    """Return the figures of a text without a brief that read like data and stand in none of the texts given.
+
+    Besides what never needs a fact: code, examples ("suppose ..."), whole numbers up to twelve that count nothing traded,
+    calendars and common levels (252 days, 95 %).
+    """
+    prose = words.CODE.sub(_blank, text)
+    prose = " ".join(part for part in words.SENTENCE_END.split(prose) if not words.EXAMPLE.search(part))
+    rest, _ = _without_dates(prose, Facts(()))
+    rest = _without_names(words.PASSED_OVER.sub(_blank, rest), facts)
+    return [
+        quote.shown
+        for quote in _quotes(rest)
+        if not _needs_no_fact(quote) and not _is_common(quote) and not _is_among(quote, facts)
+    ]
+
+
+def _is_common(quote: Quote) -> bool:
+    value, digits = quote.readings[0]
+    if quote.unit in words.PERCENT_UNITS:
+        return value in words.COMMON_PERCENT
+    if quote.unit or quote.is_money or words.TRADES_AFTER.match(quote.after):
+        return False
+    return value in words.COMMON or (digits == 0 and value <= words.MOST_PLAIN_WORD)
 
 
 def _is_among(quote: Quote, facts: Facts) -> bool:
@@ -98,10 +102,31 @@ def _facts_about(quote: Quote, facts: Sequence[Fact]) -> Sequence[Fact]:
             named = [fact for fact in facts if key.search(fact.path)]
             # A text that may be quoted (question, search result) names no paths, so it stays allowed.
             return [*named, *(fact for fact in facts if not fact.path)] if named else facts
+    if named := _named(quote, facts):
+        return [*named, *(fact for fact in facts if not fact.path)]
     if words.TRADES_AFTER.match(quote.after) and not quote.unit:
         named = [fact for fact in facts if words.TRADES_KEY.search(fact.path) and fact.value.is_integer()]
         return [*named, *(fact for fact in facts if not fact.path)] if named else facts
     return facts
+
+
+def _named(quote: Quote, facts: Sequence[Fact]) -> list[Fact]:
+    """Return the facts that `name: value` or `name = value` is about; none when the name is no field of the brief."""
+    found = words.NAMED_BEFORE.search(quote.before)
+    if found is None:
+        return []
+    name = found.group("name").strip().lower()
+    asked = words.RUSSIAN_NAMES.get(name, name).replace(" ", "_").strip("_").split("_")
+    return [fact for fact in facts if fact.path and _is_called(fact, asked)]
+
+
+def _is_called(fact: Fact, asked: Sequence[str]) -> bool:
+    parts = [part.lower() for part in fact.path.split(".")]
+    key = parts[-1].split("_")
+    if key[-1] in words.UNIT_ENDINGS and len(key) > 1:
+        key = key[:-1]
+    is_counted = parts[-1] in words.COUNT_NAMES and len(parts) > 1
+    return key[-len(asked) :] == asked or (is_counted and parts[-2].split("_") == asked)
 
 
 def _matches(quote: Quote, value: float, digits: int, fact: Fact) -> bool:
@@ -179,10 +204,10 @@ def _needs_no_fact(quote: Quote) -> bool:
 def _quotes(text: str) -> Iterator[Quote]:
     for found in words.NUMBER.finditer(text):
         yield _quote(found, text)
-    for found in words.WORD_NUMBER.finditer(text):
+    for found in [*words.WORD_NUMBER.finditer(text), *words.RUSSIAN_NUMBER.finditer(text)]:
         value = _word_value(found.group("words"))
         after = (found.group("after") or "").strip(" -").lower()
-        is_percent = after in {"percent", "per cent"} or after.startswith("percentage")
+        is_percent = after in {"percent", "per cent"} or after.startswith(("percentage", "процент"))
         if after or value > words.MOST_PLAIN_WORD:
             unit = "%" if is_percent else "bps" if after.startswith("basis") else ""
             begin, end = found.span("words")
@@ -225,12 +250,12 @@ def _readings(found: re.Match[str]) -> Iterator[tuple[float, int]]:
 def _word_value(spelled: str) -> int:
     total = current = 0
     for word in re.split(r"[ -]", spelled.lower()):
-        if word in words.MULTIPLIERS:
-            current = max(1, current) * words.MULTIPLIERS[word]
-            if words.MULTIPLIERS[word] >= 1_000:
+        if times := words.MULTIPLIERS.get(word) or words.RUSSIAN_MULTIPLIERS.get(word):
+            current = max(1, current) * times
+            if times >= 1_000:
                 total, current = total + current, 0
-        elif word in words.WORD_VALUES:
-            current += words.WORD_VALUES[word]
+        else:
+            current += words.WORD_VALUES.get(word) or words.RUSSIAN_VALUES.get(word) or 0
     return total + current
 
 

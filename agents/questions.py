@@ -76,7 +76,19 @@ class AskRequest:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt as the answer shows it; the audit trail holds the same and more."""
+    """One attempt as the answer shows it; the audit trail holds the same and more.
+
+    Attributes
+    ----------
+    status : int, optional
+        What the server sent; None when none answered.
+    tokens, cost_usd : int, float, optional
+        What the vendor reported, or the price list makes of it; None when the vendor said nothing and may bill.
+    reserved_usd : float
+        Then: the most it can come to, which the budgets count.
+    why : str
+        What failed or was wrong with it.
+    """
 
     agent: str
     requested_model: str
@@ -85,10 +97,12 @@ class Attempt:
     error_class: str
     status: int | None
     ms: float
-    tokens: int
-    cost_usd: float
+    tokens: int | None
+    cost_usd: float | None
     cost_source: CostSource
     problems: tuple[str, ...] = ()
+    reserved_usd: float = 0.0
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +125,7 @@ class RoutedAnswer:
     route : Route
         Task, rule and agents.
     cost_usd, tokens : float, int
-        Of all attempts together.
+        Of all attempts together, as far as it is known.
     search_results : tuple of SearchResult
         The sources the agent found.
     notes : tuple of str

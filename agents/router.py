@@ -17,8 +17,7 @@ from agents.answers import form_named, schema_of
 from agents.budget import Budget, Purse
 from agents.cache import AnswerCache, answer_key, search_results_of
 from agents.checks import Evidence, judge
-from agents.client import AttemptFailed
-from agents.fallback import Accepted, Fallback, Question
+from agents.fallback import Accepted, ClientNotReady, Fallback, Question
 from agents.prompting import (
     MOST_CONTEXT_CHARACTERS,
     MOST_PROMPT_CHARACTERS,
@@ -69,11 +68,18 @@ class Router:
         self._budget = Budget(settings.limits, memory, clock)
         self._cache = AnswerCache(memory, clock)
         self._fallback = Fallback(client, memory, self._budget, clock)
+        self._asked_again: set[str] = set()
 
     @property
     def has_agents(self) -> bool:
         """Return whether any agent is configured; without one, every question is delegated."""
         return any(agent.is_usable for agent in self._agents.values())
+
+    @property
+    def can_answer(self) -> bool:
+        """Return whether an agent could be asked now: one is configured, and its breaker lets it."""
+        agents = [agent for agent in self._agents.values() if agent.is_usable]
+        return any(self._fallback.breaker(agent).state in {"closed", "half_open"} for agent in agents)
 
     def warm_up(self) -> None:
         """Begin loading the client library in the background if any agent is configured."""
@@ -117,6 +123,11 @@ class Router:
         judged = judge(text, form, evidence)
         if judged.value is None:
             raise BadRequest("the answer was refused", fix="; ".join(judged.problems))
+        if judged.unchecked and submission_id not in self._asked_again:
+            # As an agent would be: asked again once, then taken with a mark.
+            self._asked_again.add(submission_id)
+            fix = f"{'; '.join(judged.complaints)}; handed in once more it is kept, with a note that they are unchecked"
+            raise BadRequest("the answer holds figures that nothing supports", fix=fix)
         stored = judged.value.model_dump(mode="json") if isinstance(judged.value, BaseModel) else judged.value
         await self._memory.answer_submission(submission_id, stored, self._clock.now_ms())
         task = checked_task(submission.task)
@@ -132,7 +143,12 @@ class Router:
             tokens=0,
             duration_ms=0.0,
             question_id=submission.question_id,
-            notes=("addresses in this answer were not checked: the calling model did its own search",),
+            notes=tuple(
+                filter(
+                    None,
+                    ("addresses in this answer were not checked: the calling model did its own search", judged.note),
+                )
+            ),
             submission_id=submission_id,
         )
 
@@ -261,20 +277,16 @@ class Router:
             duration_ms=0.0,
             question_id=question.id,
             search_results=results,
-            notes=_notes(agent, question.route.task),
+            notes=_notes(agent, question.route.task, judged.note),
         )
 
     async def _asked(
         self, question: Question, chain: list[Agent], keys: list[str], progress: Progress | None
     ) -> RoutedAnswer:
         try:
-            async with asyncio.timeout(max(0.0, question.deadline - self._clock.monotonic())):
-                await self._client.ready()
-        except TimeoutError:
-            return await self._delegated(question, "the client library was still being loaded; ask again")
-        except AttemptFailed as failure:
-            return await self._delegated(question, failure.detail)
-        accepted = await self._fallback.answer(question, chain, progress)
+            accepted = await self._fallback.answer(question, chain, progress)
+        except ClientNotReady as late:
+            return await self._delegated(question, str(late))
         if accepted is None:
             return await self._delegated(question)
         await self._cache.keep(
@@ -299,8 +311,9 @@ class Router:
             )
         )
         reasons = [f"{name}: {reason}" for name, reason in question.route.unusable.items()]
-        reasons += [f"{each.agent}: {each.error_class}" for each in question.attempts]
-        parts = [prompt_text("delegated"), prompt_text(f"task-{question.route.task}"), request.instructions]
+        reasons += [f"{each.agent}: {each.error_class}: {each.why}".removesuffix(": ") for each in question.attempts]
+        hand_out = "delegated" if request.brief is not None else "delegated-free"
+        parts = [prompt_text(hand_out), prompt_text(f"task-{question.route.task}"), request.instructions]
         return RoutedAnswer(
             status="delegated",
             agent=HOST,
@@ -309,8 +322,8 @@ class Router:
             attempts=tuple(question.attempts),
             cached=False,
             route=question.route,
-            cost_usd=question.purse.spent.cost_usd,
-            tokens=question.purse.spent.tokens,
+            cost_usd=question.purse.known.cost_usd,
+            tokens=question.purse.known.tokens,
             duration_ms=0.0,
             question_id=question.id,
             notes=tuple(filter(None, (note, *dict.fromkeys(reasons)))),
@@ -343,19 +356,19 @@ def _routed(question: Question, accepted: Accepted) -> RoutedAnswer:
         status="answered",
         agent=accepted.agent.name,
         served_model=accepted.completion.served_model,
-        answer=accepted.value,
+        answer=accepted.judged.value,
         attempts=tuple(question.attempts),
         cached=False,
         route=question.route,
-        cost_usd=question.purse.spent.cost_usd,
-        tokens=question.purse.spent.tokens,
+        cost_usd=question.purse.known.cost_usd,
+        tokens=question.purse.known.tokens,
         duration_ms=0.0,
         question_id=question.id,
         search_results=accepted.completion.search_results,
-        notes=_notes(accepted.agent, question.route.task),
+        notes=_notes(accepted.agent, question.route.task, accepted.judged.note),
     )
 
 
-def _notes(agent: Agent, task: Task) -> tuple[str, ...]:
+def _notes(agent: Agent, task: Task, unchecked: str) -> tuple[str, ...]:
     ungrounded = "answered from memory, without looking at the web" if task == "research" and not agent.searches else ""
-    return tuple(filter(None, (ungrounded, agent.notice)))
+    return tuple(filter(None, (unchecked, ungrounded, agent.notice)))

@@ -64,7 +64,7 @@ def chat_completion(agent: Agent, answer: Any) -> Completion:
         raise AttemptFailed("bad_payload", "the answer holds no message")
     usage = usage_of(getattr(answer, "usage", None))
     cost_usd, source = cost_of(agent, usage, None)
-    return Completion(message.content or "", served_model(agent, answer.model), usage, cost_usd, source)
+    return Completion(message.content or "", served_model(agent, answer), usage, cost_usd, source)
 
 
 def responses_completion(agent: Agent, answer: Any) -> Completion:
@@ -98,9 +98,14 @@ def responses_piece(event: Any, agent: Agent) -> Delta | Completion | None:
     return responses_completion(agent, event.response) if kind == "response.completed" else None
 
 
-def served_model(agent: Agent, model: object) -> str:
-    """Return the model as the vendor names it; LiteLLM puts its own prefix in front for some."""
-    return str(model or "").removeprefix(f"{agent.model.partition('/')[0]}/")
+def served_model(agent: Agent, answer: Any) -> str:
+    """Return the model as the vendor names it in an answer or a piece of one; empty when it names none.
+
+    LiteLLM writes the model asked for over the one that answered and keeps the latter aside.
+    """
+    hidden = getattr(answer, "_hidden_params", None) or {}
+    named = hidden.get("provider_response_model") if isinstance(hidden, Mapping) else None
+    return str(named or "").removeprefix(f"{agent.model.partition('/')[0]}/")
 
 
 def _thinking_arguments(agent: Agent) -> dict[str, Any]:

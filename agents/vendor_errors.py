@@ -45,6 +45,7 @@ _QUOTA = re.compile(
 )
 _CONTEXT = re.compile(r"context[_ ]length|maximum context|context window", re.IGNORECASE)
 _LONGEST_DETAIL = 300
+_READ = 200
 _KEY_LIKE = re.compile(r"\b(?:sk|pplx|gho|ghu|ghp|tid)[-_=][A-Za-z0-9_\-]{8,}|(?i:bearer)\s+\S+")
 
 
@@ -53,9 +54,13 @@ def attempt_failure(error: BaseException, secrets: Sequence[str]) -> AttemptFail
     for each in _chain(error):
         if isinstance(each, AttemptFailed):
             return each
-    status = _status(error)
+    status, answered = _status(error), _answered_status(error)
     detail = redacted(f"{type(error).__name__}: {error}", secrets)
-    return AttemptFailed(_kind(error, status), detail, status=status, retry_after_s=_retry_after_s(error))
+    kind = _kind(error, status)
+    if kind == "server" and answered is None:
+        # No server said 500: the library's word for an answer it could not read.
+        kind = "bad_payload"
+    return AttemptFailed(kind, detail, status=answered, retry_after_s=_retry_after_s(error))
 
 
 def redacted(text: str, secrets: Sequence[str]) -> str:
@@ -96,6 +101,16 @@ def _status(error: BaseException) -> int | None:
         status = getattr(each, "status_code", None)
         if isinstance(status, int):
             return status
+    return None
+
+
+def _answered_status(error: BaseException) -> int | None:
+    """Return the status that a server sent; the library puts 500 and 503 on failures of its own."""
+    for each in _chain(error):
+        if type(each).__name__ == "HTTPStatusError":
+            return getattr(getattr(each, "response", None), "status_code", None)
+        if getattr(each, "status_code", None) == _READ:
+            return _READ
     return None
 
 

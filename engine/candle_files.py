@@ -55,7 +55,10 @@ def read_candle_file(path: Path, interval: Interval | None, *, trades: bool = Tr
     if not premium:
         _check_prices(candles, path)
     if trades and (volume < 0).any():
-        raise BadRequest(f"{path.name!r}: row {int(np.argmax(volume < 0))} has a negative volume", fix="mend the row")
+        row = int(np.argmax(volume < 0))
+        raise BadRequest(
+            f"{path.name!r}: {_place(path, row)} has a negative volume, {volume[row]:g}", fix="mend the row"
+        )
     return candles
 
 
@@ -182,7 +185,10 @@ def check_times(ts: NDArray[np.int64], path: Path) -> None:
     if (steps <= 0).any():
         row = int(np.argmax(steps <= 0)) + 1
         what = "repeats a bar" if steps[row - 1] == 0 else "goes back in time"
-        raise BadRequest(f"{path.name!r} {what} at row {row}", fix="sort the file by time and remove repeats")
+        raise BadRequest(
+            f"{path.name!r} {what} at {_place(path, row)}: {int(ts[row])} after {int(ts[row - 1])}",
+            fix="sort the file by time and remove repeats",
+        )
 
 
 def _check_alignment(ts: NDArray[np.int64], interval: Interval, path: Path) -> None:
@@ -190,7 +196,7 @@ def _check_alignment(ts: NDArray[np.int64], interval: Interval, path: Path) -> N
     if wrong.any():
         row = int(np.argmax(wrong))
         raise BadRequest(
-            f"{path.name!r}: row {row} opens at {int(ts[row])}, which is no open of interval {interval}",
+            f"{path.name!r}: {_place(path, row)} opens at {int(ts[row])}, which is no open of interval {interval}",
             fix="times are bar opens in milliseconds UTC; check the interval",
         )
 
@@ -213,5 +219,15 @@ def _check_prices(candles: Candles, path: Path) -> None:
     if bad.any():
         row = int(np.argmax(bad))
         raise BadRequest(
-            f"{path.name!r}: row {row} is no candle (low <= open, close <= high, above 0)", fix="mend the row"
+            f"{path.name!r}: {_place(path, row)} is no candle (low <= open, close <= high, above 0): {_values(candles, row)}",
+            fix="mend the row",
         )
+
+
+def _place(path: Path, row: int) -> str:
+    """Return where a row stands: the line of a text file, whose first line is its header; the row of a Parquet file."""
+    return f"row {row + 1}" if path.suffix == ".parquet" else f"line {row + 2}"
+
+
+def _values(candles: Candles, row: int) -> str:
+    return ", ".join(f"{name} {getattr(candles, name)[row]:g}" for name in PRICE_NAMES)

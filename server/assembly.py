@@ -136,7 +136,9 @@ async def open_lab(
         pipelines=pipelines,
     )
     toolbox.bind(lab)
-    router.warm_up()
+    if workers is not None:
+        # A server is asked again and again; a command may end without any question that needs the library.
+        router.warm_up()
     return lab
 
 

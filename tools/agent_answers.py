@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
     from agents.questions import RoutedAnswer
@@ -17,8 +17,10 @@ class AgentAttempt(BaseModel):
     outcome: str
     status: int | None
     ms: float
-    tokens: int
-    cost_usd: float
+    tokens: int | None
+    cost_usd: float | None = Field(description="null: not told by the vendor, which may bill up to reserved_usd")
+    reserved_usd: float = 0.0
+    why: str = ""
 
 
 class RouteTaken(BaseModel):
@@ -39,6 +41,8 @@ def attempts_of(routed: RoutedAnswer) -> list[AgentAttempt]:
             ms=one.ms,
             tokens=one.tokens,
             cost_usd=one.cost_usd,
+            reserved_usd=one.reserved_usd,
+            why=one.why or one.error_class,
         )
         for one in routed.attempts
     ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from agents.questions import AskRequest, RoutedAnswer
+from engine.core.series import Series, clean_symbol
+from engine.core.timeframes import parse_interval
+from engine.errors import LabError, NotFound
 from tools.agent_answers import AgentAttempt, RouteTaken, attempts_of, route_of
 from tools.agent_streaming import Streaming
 from tools.declare import LabHandle, ProgressHandle, tool
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 ASKING_SECONDS = 40.0
 PIPELINE_SECONDS = 38.0
 _LOOK_SECONDS = 1.0
+_EXCHANGE_SECONDS = 3.0
 
 TaskName = Literal["reason", "research", "explain", "code", "document", "audit"]
 PipelineName = Literal["code-review", "strategy-development", "refactor-with-audit", "research-loop"]
@@ -114,6 +119,8 @@ async def run_pipeline(
 ) -> PipelineAnswer:
     """Run a chain of steps as a job, on after its last finished step; call again with the same input while it runs."""
     request = lab.pipelines.request(name, input)
+    if name == "research-loop":
+        await _refuse_unknown_market(lab, request["input"])
     job = await lab.jobs.submit("pipeline", request)
     looks = int(PIPELINE_SECONDS / _LOOK_SECONDS)
     for _ in range(looks):
@@ -123,6 +130,20 @@ async def run_pipeline(
             break
         job = await lab.jobs.wait(job.id, _LOOK_SECONDS)
     return await _pipeline_answer(lab, job)
+
+
+async def _refuse_unknown_market(lab: Lab, given: dict[str, Any]) -> None:
+    """Raise `NotFound` for a symbol that neither the exchange nor the store knows, before an agent is paid to think about it."""
+    category, symbol = given["category"], clean_symbol(given["symbol"])
+    try:
+        async with asyncio.timeout(_EXCHANGE_SECONDS):
+            await lab.instruments.find(category, symbol)
+    except NotFound:
+        series = Series(lab.feed.name, category, symbol, "trade", parse_interval(given["interval"]))
+        if not await lab.store.coverage(series):
+            raise
+    except (LabError, TimeoutError):
+        return  # without an exchange the run itself finds out
 
 
 class AgentShown(BaseModel):
@@ -264,7 +285,7 @@ async def _pipeline_answer(lab: Lab, job: JobView) -> PipelineAnswer:
     follow = {
         "finished": "tell the user what came of it",
         "delegated": "answer delegated.question from its brief and the input, then submit_analysis, then run_pipeline again",
-        "failed": "mend what error.fix says, then run_pipeline again: finished steps are kept",
+        "failed": "mend what error.fix says; the same input goes on after its finished steps, a changed one begins anew",
     }[str(result["status"])]
     return PipelineAnswer(job_id=job.id, message=f"{len(result['steps'])} steps", next=follow, **result)
 

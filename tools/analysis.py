@@ -144,9 +144,8 @@ async def code_review_strategy(
 ) -> AnalysisAnswer:
     """Review a strategy: look-ahead, overfitting smells, conditions that never hold, warm-up."""
     if (strategy is None) == (code is None):
-        raise BadRequest(
-            "give a strategy or code, not both", fix="strategy: name or document; code: Python or Pine text"
-        )
+        found = "neither a strategy nor code was given" if strategy is None else "both a strategy and code were given"
+        raise BadRequest(found, fix="give one: strategy (name or document) or code (Python or Pine text)")
     brief = await (lab.analyses.code(code or "") if strategy is None else lab.analyses.strategy(strategy))
     return await _answer(lab, progress, "code_review_strategy", brief, agent, context=code or "")
 

@@ -39,7 +39,8 @@ def state_of(job: JobView) -> JobState:
     """Return where a job stands, in the words of the tools."""
     told = job.progress or {}
     done, total = int(told.get("done", told.get("pages_done", 0))), told.get("total", told.get("pages_total"))
-    share = 1.0 if job.state == "done" else (done / total if total else 0.0)
+    # A pipeline whose run has ended at a step for the calling model is not whole.
+    share = 1.0 if job.state == "done" and not told.get("is_waiting") else (done / total if total else 0.0)
     return JobState(
         job_id=job.id,
         kind=job.kind,

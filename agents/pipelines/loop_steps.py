@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Self, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from agents.answers import StrategyDraft
-from agents.pipelines.step import Found, Given, Past
+from agents.pipelines.step import Found, Given, Past, checked
 from agents.toolbox import Toolbox, ToolRefused
+from engine.core.series import Category, clean_symbol
+from engine.core.timeframes import parse_interval
+from engine.core.times import parse_range_ms, parse_time_ms
 from engine.errors import BadRequest, DataMissing, Refused
 
 # Three values a parameter and two parameters: a search that stays small beside what it is judged by.
@@ -37,13 +40,23 @@ class LoopGiven(Given):
     """An idea, and the market and period to test it on."""
 
     idea: Annotated[str, Field(min_length=3, max_length=4_000)]
-    symbol: Annotated[str, Field(min_length=2, max_length=40)]
-    start: Annotated[str, Field(max_length=40, description="ISO 8601 UTC, inclusive")]
-    end: Annotated[str, Field(max_length=40, description="Exclusive")]
-    interval: Annotated[str, Field(max_length=4, description="Minutes, or D W M")] = "60"
-    category: Annotated[str, Field(max_length=10)] = "linear"
+    symbol: Annotated[str, Field(min_length=2, max_length=40), AfterValidator(checked(clean_symbol))]
+    start: Annotated[
+        str, Field(max_length=40, description="ISO 8601 UTC, inclusive"), AfterValidator(checked(parse_time_ms))
+    ]
+    end: Annotated[str, Field(max_length=40, description="Exclusive"), AfterValidator(checked(parse_time_ms))]
+    interval: Annotated[
+        str, Field(max_length=4, description="Minutes, or D W M"), AfterValidator(checked(parse_interval))
+    ] = "60"
+    category: Category = "linear"
     study: Annotated[str | None, Field(max_length=64, description="Name of the study that counts the trials")] = None
     sealed: Annotated[bool | None, Field(description="Whether a new study keeps a holdout back; default true")] = None
+
+    @model_validator(mode="after")
+    def _runs_forward(self) -> Self:
+        """Refuse a range that ends before it begins, before an agent is paid for an idea about it."""
+        checked(lambda _: parse_range_ms(self.start, self.end))(self.start)
+        return self
 
 
 class Validated(Found):

@@ -85,15 +85,7 @@ class PipelineRunner:
         BadRequest
             When the input is not what it takes.
         """
-        pipeline = _named(name)
-        try:
-            read = pipeline.given.model_validate(dict(given))
-        except ValidationError as error:
-            takes = ", ".join(
-                f"{field} ({'required' if about.is_required() else 'optional'})"
-                for field, about in pipeline.given.model_fields.items()
-            )
-            raise BadRequest(f"input of {name}: {_first(error)}", fix=f"input takes {takes}") from error
+        read = _read(_named(name), given)
         document = read.model_dump(mode="json", exclude_none=True)
         digest = hashlib.sha256(json.dumps([name, document], sort_keys=True).encode()).hexdigest()
         return {"pipeline_id": f"pipe_{digest[:12]}", "name": name, "input": document}
@@ -113,16 +105,23 @@ class PipelineRunner:
         return [_shown(row) for row in rows if row.number != _REQUEST_NUMBER and row.state != "failed"]
 
     async def is_still_valid(self, request: Document, result: Document) -> bool:
-        """Return whether a result is final: a delegated or failed pipeline goes on when it is asked for again."""
+        """Return whether a look finds nothing to do: all is finished, or it waits for the calling model and nobody else.
+
+        A failed pipeline goes on when it is asked for again.
+        """
         del request
-        return result.get("status") == "finished"
+        waiting = result.get("delegated")
+        if result.get("status") != "delegated" or waiting is None:
+            return result.get("status") == "finished"
+        submission = await self._memory.submission(str(waiting["submission_id"]))
+        return submission.state == "open" and not self._router.can_answer
 
     async def run(self, request: Document, context: Reporting) -> Document:
         """Run a pipeline from its last finished step to its end, to a step for the calling model, or to a failure."""
         pipeline = _named(str(request["name"]))
         pipeline_id = str(request["pipeline_id"])
         rows = {row.number: row for row in await self._memory.pipeline_steps(pipeline_id)}
-        run = _Run(pipeline, pipeline_id, Past(pipeline.given.model_validate(request["input"])), rows, [], context)
+        run = _Run(pipeline, pipeline_id, Past(_read(pipeline, request["input"])), rows, [], context)
         await self._keep(run, _REQUEST_NUMBER, _REQUEST, "", "finished", dict(request))
         for number, step in enumerate(pipeline.steps, start=1):
             self._tell(run, number, step.name, "")
@@ -133,6 +132,14 @@ class PipelineRunner:
                 await self._keep(run, number, step.name, _hash(run.past), "failed", told)
                 return _outcome(run, "failed", error=told)
             if stopped is not None:
+                run.context.report(
+                    {
+                        "message": f"step {number} of {len(pipeline.steps)}: {step.name}, waits for your answer (submit_analysis)",
+                        "pages_done": number - 1,
+                        "pages_total": len(pipeline.steps),
+                        "is_waiting": True,
+                    }
+                )
                 return _outcome(run, "delegated", delegated=stopped)
         return _outcome(run, "finished")
 
@@ -343,6 +350,20 @@ def _outcome(
     }
 
 
-def _first(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'input'}: {first['msg']}"
+def _read(pipeline: Pipeline, given: Document) -> BaseModel:
+    """Return the input of a pipeline, or raise with everything that is wrong with it."""
+    try:
+        return pipeline.given.model_validate(dict(given))
+    except ValidationError as error:
+        takes = ", ".join(
+            f"{field} ({'required' if about.is_required() else 'optional'})"
+            for field, about in pipeline.given.model_fields.items()
+        )
+        raise BadRequest(f"input of {pipeline.name}: {_all(error)}", fix=f"input takes {takes}") from error
+
+
+def _all(error: ValidationError) -> str:
+    told = error.errors(include_url=False, include_input=False, include_context=False)
+    return " | ".join(
+        f"{'.'.join(map(str, each['loc'])) or 'input'}: {each['msg'].removeprefix('Value error, ')}" for each in told
+    )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from agents.routing import Task
 from agents.toolbox import Toolbox
+from engine.errors import BadRequest
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -24,6 +25,21 @@ class Found(BaseModel):
     """What a step done with tools found."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+def checked(read: Callable[[str], object], *, or_empty: bool = False) -> Callable[[str], str]:
+    """Return a validator that leaves a text as it is and refuses what `read` cannot read, in its words."""
+
+    def check(text: str) -> str:
+        if or_empty and not text:
+            return text
+        try:
+            read(text)
+        except BadRequest as error:
+            raise ValueError(f"{error.message}; {error.fix}") from error
+        return text
+
+    return check
 
 
 @dataclass(frozen=True, slots=True)

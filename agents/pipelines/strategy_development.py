@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from agents.answers import Answer, Line, Lines, LiteratureReview, StrategyDraft, Text, register_form
-from agents.pipelines.step import AgentStep, Given, Past, Pipeline, StepQuestion
+from agents.pipelines.step import AgentStep, Given, Past, Pipeline, StepQuestion, checked
+from engine.core.series import clean_symbol
+from engine.core.timeframes import parse_interval
 
 
 class IdeaGiven(Given):
     """An idea in plain words."""
 
     idea: Annotated[str, Field(min_length=3, max_length=4_000)]
-    symbol: Annotated[str, Field(max_length=40, description="E.g. BTCUSDT")] = ""
-    interval: Annotated[str, Field(max_length=4, description="Minutes, or D W M")] = ""
+    symbol: Annotated[
+        str, Field(max_length=40, description="E.g. BTCUSDT"), AfterValidator(checked(clean_symbol, or_empty=True))
+    ] = ""
+    interval: Annotated[
+        str,
+        Field(max_length=4, description="Minutes, or D W M"),
+        AfterValidator(checked(parse_interval, or_empty=True)),
+    ] = ""
     material: Annotated[str, Field(max_length=30_000, description="Text to start from")] = ""
 
 

@@ -87,7 +87,12 @@ class Analyses:
         if told.get("verdict") is None:
             return dict(told)
         failed = [
-            {"check": check["name"], "value": check["value"], "threshold": check["threshold"]}
+            {
+                "check": check["name"],
+                "value": check["value"],
+                "threshold": check["threshold"],
+                "why": check["why"],
+            }
             for check in told["checks"]
             if check["passed"] is False
         ]
@@ -123,7 +128,8 @@ class Analyses:
         question = read_question(indicator)
         data = await self._markets.best(symbol=symbol, category=category, interval=interval)
         wanted = " ".join(filter(None, (symbol, category, interval)))
-        why = f"no candles{f' of {wanted}' if wanted else ''} are stored; start_backfill fetches them"
+        known = "start_backfill fetches those of a symbol that search_instruments knows"
+        why = f"no candles{f' of {wanted}' if wanted else ''} are stored; {known}"
         brief = await asyncio.to_thread(indicator_brief, question, data, why)
         if data is not None and brief["behaviour"] is not None:
             # It tells how prices moved after each value: that is a rule tried, however plain the indicator.

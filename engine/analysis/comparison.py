@@ -13,6 +13,7 @@ import numpy as np
 from engine.analysis.figures import Brief, Severity, day, flag, table
 from engine.analysis.stored_runs import StoredRun
 from engine.core.candles import FloatColumn, TimeColumn
+from engine.core.run_settings import DEFAULT_FEES_PERCENT
 from engine.core.validation.bootstrap import optimal_block_length, stationary_indices
 from engine.core.validation.return_matrix import CHUNK_VALUES
 
@@ -261,9 +262,16 @@ def _differences(runs: Sequence[StoredRun]) -> list[dict[str, str]]:
 
 def _costs_text(run: StoredRun) -> str:
     settings = run.settings
-    fees = [settings[name] for name in ("taker_fee_percent", "maker_fee_percent")]
-    told = "default fees" if fees == [None, None] else f"fees {fees[0]} / {fees[1]} %"
-    return f"{told}, slippage {settings['slippage_percent']:g} %, funding {'on' if settings['funding'] else 'off'}"
+    default = DEFAULT_FEES_PERCENT[run.data["category"]]
+    given = (settings["taker_fee_percent"], settings["maker_fee_percent"])
+    taker, maker = (known if fee is None else fee for fee, known in zip(given, default, strict=True))
+    return f"fees {taker:g} % taker, {maker:g} % maker, slippage {settings['slippage_percent']:g} %, funding {'on' if settings['funding'] else 'off'}"
+
+
+def _size_text(run: StoredRun) -> str:
+    """Return the size that was traded, in words; the settings' own comes before the strategy's."""
+    size = {name: value for name, value in (run.settings.get("size") or {}).items() if value is not None}
+    return " and ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in size.items()) or "of the strategy"
 
 
 # What else than the strategy may differ between runs.
@@ -273,9 +281,7 @@ _CONDITIONS: dict[str, Callable[[StoredRun], str]] = {
     "range": lambda run: f"{run.data['start'][:10]} to {run.data['end'][:10]}",
     "costs": _costs_text,
     "capital": lambda run: f"{run.capital:g} {run.data['currency']}",
-    "leverage_and_size": lambda run: (
-        f"leverage {run.settings['leverage']:g}, size {run.settings.get('size') or 'its own'}"
-    ),
+    "leverage_and_size": lambda run: f"leverage {run.settings['leverage']:g}, size {_size_text(run)}",
     "source": lambda run: str(run.data["source"]),
     "engine": lambda run: str(run.manifest["engine"]),
 }

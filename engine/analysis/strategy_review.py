@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from engine.analysis.figures import Brief, flag, table
 from engine.analysis.market_data import MarketData
 from engine.core.expressions import Evaluator
 from engine.core.expressions.looking import conjuncts
-from engine.core.expressions.nodes import Node
+from engine.core.expressions.nodes import Node, Number, Operation
 from engine.core.expressions.warmup import check_nesting
 from engine.core.run_settings import DEFAULT_FEES_PERCENT, RunSettings
 from engine.core.signals import compute_signals
@@ -36,6 +37,7 @@ def strategy_review(compiled: CompiledStrategy, origin: str, data: MarketData | 
         *(_finding("language", "medium", "document", warning) for warning in compiled.warnings),
         *_overfitting(compiled, complexity),
         *_costs_and_stops(compiled, data),
+        *_contradictions(compiled),
         *_unreachable(fired),
     ]
     order = ("high", "medium", "low")
@@ -229,6 +231,23 @@ def _fired(compiled: CompiledStrategy, data: MarketData | None) -> Brief:
         "long_entry_and_long_exit_at_once": int(np.count_nonzero(entries[0] & exits[0])),
         "short_entry_and_short_exit_at_once": int(np.count_nonzero(entries[1] & exits[1])),
     }
+
+
+def _contradictions(compiled: CompiledStrategy) -> Iterator[dict[str, str]]:
+    """Find conjunctions that want one and the same value above a number and below a smaller one."""
+    for rule, parts in conditions_of(compiled).items():
+        # In normal form every order is told with < or <=, the smaller side first.
+        ordered = [part for part in parts if isinstance(part, Operation) and part.symbol in {"<", "<="}]
+        lows = [part for part in ordered if isinstance(part.operands[0], Number)]
+        highs = [part for part in ordered if isinstance(part.operands[1], Number)]
+        for low, high in product(lows, highs):
+            (least, name), (same, most) = low.operands, high.operands
+            if not (isinstance(least, Number) and isinstance(most, Number)):
+                continue
+            if name.text == same.text and least.value > most.value:
+                yield _finding(
+                    "contradiction", "high", rule, f"{low.text} and {high.text} never hold together", "drop one of them"
+                )
 
 
 def _unreachable(fired: Brief) -> Iterator[dict[str, str]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -62,6 +63,8 @@ class Database:
         connections = _Connections(engine, location)
         try:
             owner = await _prepare(connections)
+            if location.path is not None:
+                _keep_private(location.path)
         except BaseException:
             await engine.dispose()
             raise
@@ -159,6 +162,15 @@ def _errors_in_our_words() -> Generator[None]:
         yield
     except DBAPIError as error:
         raise dialect.translate(error) from error
+
+
+def _keep_private(path: Path) -> None:
+    """Let only the owner read the file, which holds questions, answers and results; SQLite gives its side files the same mode."""
+    if os.name != "posix":
+        return
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        with suppress(FileNotFoundError, PermissionError):
+            file.chmod(0o600)
 
 
 def _make_folder(path: Path) -> None:

@@ -75,18 +75,8 @@ async def call_tool(settings: Settings, tool: str, arguments: dict[str, Any], sh
     from server.commands.connection import ask as ask_tool
     from server.commands.connection import in_process_client
 
-    await library_ready(settings)
     async with in_process_client(settings, (tool,)) as client:
         return await ask_tool(client, tool, arguments, shown.hear)
-
-
-async def library_ready(settings: Settings) -> None:
-    """Wait for the agents' library before the clock of a question runs; nobody waits without an agent."""
-    from agents import llm
-    from agents.providers import agents_of
-
-    if any(agent.is_usable for agent in agents_of(settings.agents()).values()):
-        await llm.ready()
 
 
 class StreamedText:

@@ -86,10 +86,8 @@ def _takes_material(name: str, material: Material) -> bool:
 
 async def _run(settings: Settings, request: dict[str, Any], *, as_json: bool) -> Answer:
     """Call `run_pipeline` until it is no longer running."""
-    from server.commands.ask import library_ready
     from server.commands.connection import ask, in_process_client
 
-    await library_ready(settings)
     last = ""
 
     async def hear(progress: float, total: float | None, message: str | None) -> None:

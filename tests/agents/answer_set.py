@@ -155,6 +155,36 @@ ADVERSARIAL: dict[str, list[str]] = {
     "invented": INVENTED, "sign": SIGN, "unit": UNIT, "swapped": SWAPPED, "beyond the rule": BEYOND,
 }  # fmt: skip
 
+# Figures in words, in Russian, and next to the names of fields.
+WORDED_HONEST: list[str] = [
+    "Trades: 128. Bars: 17,520.",
+    "Wins: 56, losses: 72; fast = 20, slow = 50.",
+    "Drawdown: 23.1%; win rate: 43.75 %.",
+    "Return: 25.11 %.",
+    "Сделок: 128, просадка: 23,1 %.",
+    "Сто двадцать восемь сделок за два года.",
+    "Стоит проверить три вещи: издержки, период, рынок.",
+    "Less than half of the trades won.",
+    "The drawdown was nearly a quarter.",
+    "It did not double the money.",
+    "The second half of 2022 was worse; a half-Kelly size is safer.",
+    "Costs: 14 % of the gross profit.",
+]
+WORDED_ADVERSARIAL: list[str] = [
+    "Half of the trades won and the drawdown was a third.",
+    "It doubled the money and made a threefold return.",
+    "The account was tripled.",
+    "Выиграла половина сделок из трёхсот сделок.",
+    "Прибыльны семьдесят процентов сделок.",
+    "Триста сделок за два года.",
+    "Стратегия удвоила капитал.",
+    "Trades: 17520. Bars: 128.",
+    "Bars = 128",
+    "- Wins: 72\n- Losses: 56",
+    "Сделок: 17520.",
+    "Two thirds of the trades were profitable.",
+]
+
 
 def refused(text: str) -> bool:
     """Return whether the check refuses a text."""
@@ -173,7 +203,11 @@ def confusion_table() -> str:
     for trick, texts in ADVERSARIAL.items():
         caught = sum(map(refused, texts))
         lines.append(f"{trick:18}{len(texts) - caught:>9}{caught:>9}")
-    wrong = [f"  refused although honest: {text}" for text in HONEST if refused(text)]
+    passed = sum(not refused(text) for text in WORDED_HONEST)
+    lines.append(f"{'worded, honest':18}{passed:>9}{len(WORDED_HONEST) - passed:>9}")
+    caught = sum(map(refused, WORDED_ADVERSARIAL))
+    lines.append(f"{'worded, invented':18}{len(WORDED_ADVERSARIAL) - caught:>9}{caught:>9}")
+    wrong = [f"  refused although honest: {text}" for text in [*HONEST, *WORDED_HONEST] if refused(text)]
     wrong += [
         f"  accepted ({trick}): {text}" for trick, texts in ADVERSARIAL.items() for text in texts if not refused(text)
     ]

@@ -44,6 +44,16 @@ def test_the_confusion_table_names_what_the_rule_cannot_see():
     ]
 
 
+@pytest.mark.parametrize("text", answer_set.WORDED_HONEST)
+def test_honest_words_and_named_figures_pass(text):
+    assert not answer_set.refused(text)
+
+
+@pytest.mark.parametrize("text", answer_set.WORDED_ADVERSARIAL)
+def test_shares_multiples_russian_words_and_swapped_names_are_refused(text):
+    assert answer_set.refused(text)
+
+
 def test_answers_written_after_the_rules_are_judged_as_noted():
     found = {text: answer_set.refused(text) for text in fresh_answers.ALL}
     assert found == fresh_answers.ALL
@@ -123,6 +133,30 @@ def test_an_address_must_be_one_of_the_search_results(url, is_fine):
     assert (judge(json.dumps(review), LiteratureReview, evidence).value is not None) is is_fine
     if url.startswith("http"):
         assert (judge(f"See {url} for more.", None, evidence).value is not None) is is_fine
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The Sortino ratio divides the mean excess return by the downside deviation and hides how often losses come.",
+        "1. It ignores 2 things: skew and autocorrelation.\n2. It is annualised by the square root of 365 (or 252).",
+        "For example, returns of 5.3 %, -3.1 % and 7.7 % give 1.83.",
+        "A 95 % confidence interval of one year of daily returns is wide. See `window = 37`.",
+        "Sortino wrote about it in 1991; a ratio above 2 is often called good.",
+        "Use SMA200 on 1h candles.",
+    ],
+)
+def test_a_general_answer_without_a_brief_names_nothing_unchecked(text):
+    assert judge(text, None, Evidence()).unchecked == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["the figures are 73.1337 %", "It closed 7 trades.", "Drawdown reached 23.1%.", "Seventy percent won."]
+)
+def test_a_figure_that_reads_like_data_is_unchecked_without_a_brief(text):
+    judged = judge(text, None, Evidence())
+    assert judged.unchecked
+    assert judged.note.startswith("no figure of this answer was checked: there was no brief")
 
 
 def test_a_proposal_may_name_new_figures_and_nothing_else_may():

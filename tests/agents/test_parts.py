@@ -101,7 +101,7 @@ async def test_the_limit_of_one_question_counts_its_earlier_attempts():
     budget = Budget(Limits(call_usd=1.0, call_tokens=1_000), MemoryInProcess(), ManualClock())
     purse = Purse(call_usd=0.4)
     async with budget.reserved(Spending(0.3, 100), purse):
-        purse.pay(0.3, 100)
+        purse.pay(0.3, 100, is_known=True)
     with pytest.raises(BudgetSpent):
         async with budget.reserved(Spending(0.2, 100), purse):
             pass

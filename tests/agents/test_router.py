@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import pytest
 
 from agents.answers import FORMS, BacktestReading, LiteratureReview, StrategyDraft
 from agents.memory import MemoryInProcess
 from agents.questions import AgentProgress, AskRequest
+from agents.router import Router
 from agents.scripted import FAULT_KINDS, Fault, FaultPlan, ScriptedAnswer, ScriptedModel, serve
 from agents.settings import Limits, LocalServer
 from engine.agent_records import AgentCall
@@ -114,7 +116,98 @@ async def test_a_silent_agent_loses_its_share_of_the_deadline_only(make_router, 
     assert shown(answer) == [("deepseek", "failed", "timeout"), ("deepseek-fast", "answered", "")]
     # Nobody knows whether the silent vendor bills, so the worst case is counted.
     assert answer.attempts[0].cost_source == "estimate"
-    assert answer.attempts[0].cost_usd > 0
+    silent, good = answer.attempts
+    assert (silent.status, silent.tokens, silent.cost_usd) == (None, None, None)
+    assert silent.reserved_usd > 0
+    assert (answer.cost_usd, answer.tokens) == (good.cost_usd, good.tokens)
+
+
+async def test_figures_without_a_brief_are_asked_about_once_and_then_marked(make_router, scripted):
+    scripted.model.answers.append(ScriptedAnswer("how did", "The figures are 73.1337 %."))
+    answer = await make_router().ask(AskRequest("how did it go?", task="reason"))
+    assert shown(answer) == [("deepseek", "invalid", "checks"), ("deepseek", "answered", "")]
+    assert "73.1337 %" in answer.attempts[0].why
+    assert answer.notes == ("no figure of this answer was checked: there was no brief; unchecked: 73.1337 %",)
+    quoted = await make_router().ask(AskRequest("how did 73.1337 % come about?", task="reason"))
+    assert (len(quoted.attempts), quoted.notes) == (1, ())
+
+
+async def test_an_answer_kept_in_the_cache_keeps_its_mark(make_router, scripted):
+    memory = MemoryInProcess()
+    scripted.model.answers.append(ScriptedAnswer("how did", "The figures are 73.1337 %."))
+    await make_router(memory).ask(AskRequest("how did it go?", task="reason"))
+    again = await make_router(memory).ask(AskRequest("how did it go?", task="reason"))
+    assert again.cached
+    assert "unchecked: 73.1337 %" in again.notes[0]
+
+
+async def test_an_agent_that_fails_when_asked_again_leaves_its_marked_answer(make_router, scripted):
+    scripted.model.answers.append(ScriptedAnswer("how did", "The figures are 73.1337 %."))
+    scripted.model.replace_faults(plan(Fault(kind="404", skip=1)))
+    answer = await make_router().ask(AskRequest("how did it go?", task="reason"))
+    assert shown(answer) == [("deepseek", "invalid", "checks"), ("deepseek", "failed", "model_not_found")]
+    assert "unchecked: 73.1337 %" in answer.notes[0]
+
+
+async def test_the_hosts_figures_without_a_brief_are_treated_by_the_same_rule(make_router):
+    router = make_router()
+    asked = await router.ask(AskRequest("how did it go?", agent="host"))
+    assert "brief" not in asked.instructions.replace("There is no brief", "")
+    with pytest.raises(BadRequest, match="nothing supports") as caught:
+        await router.submit(asked.submission_id, "The figures are 73.1337 %.")
+    assert "73.1337 %" in caught.value.fix
+    kept = await router.submit(asked.submission_id, "The figures are 73.1337 %.")
+    assert "unchecked: 73.1337 %" in kept.notes[-1]
+
+
+async def test_a_status_is_shown_only_when_a_server_sent_one(make_router, scripted):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        closed = LocalServer(name="attic", base_url=f"http://127.0.0.1:{nobody.getsockname()[1]}/v1", model="m")
+        answer = await make_router(local_servers=(closed,)).ask(AskRequest("why?", agent="attic"))
+    assert [(each.error_class, each.status) for each in answer.attempts] == [("unreachable", None)]
+    for kind, status in (("500", 500), ("html", 200), ("drop", None)):
+        scripted.model.replace_faults(plan(Fault(kind=kind, times=1)))
+        answer = await make_router().ask(AskRequest("why?", agent="deepseek"))
+        assert [each.status for each in answer.attempts] == [status, 200], kind
+    scripted.model.replace_faults(plan(Fault(kind="html", times=1)))
+    answer = await make_router().ask(READ)
+    assert (answer.attempts[0].tokens, answer.attempts[0].cost_usd) == (None, None)
+    assert answer.cost_usd == answer.attempts[1].cost_usd
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_the_model_that_answered_is_named_and_not_the_one_asked_for(make_router, is_streamed):
+    async def watch(_: AgentProgress) -> None:
+        return None
+
+    with serve(ScriptedModel(served_model="qwen3-real")) as own:
+        server = LocalServer(name="attic", base_url=own.url + "/attic/v1", model="asked-for")
+        router = make_router(local_servers=(server,), deepseek_api_base=own.url + "/deepseek")
+        for agent in ("attic", "deepseek"):
+            answer = await router.ask(AskRequest("why?", agent=agent), watch if is_streamed else None)
+            assert answer.served_model == "qwen3-real"
+
+
+async def test_what_needs_no_library_does_not_wait_for_it(scripted):
+    class Unready:
+        async def ready(self) -> None:
+            await asyncio.Event().wait()
+
+        async def close(self) -> None:
+            return None
+
+    memory = MemoryInProcess()
+    spent = Router(
+        settings_for(scripted, limits=Limits(call_usd=0.0, call_tokens=0)), memory, HurriedClock(), Unready()
+    )
+    answer = await asyncio.wait_for(spent.ask(READ), 60)
+    assert {each.error_class for each in answer.attempts} == {"call_budget"}
+    assert any("BST_AGENT_CALL_USD" in note for note in answer.notes)
+    late = Router(settings_for(scripted), memory, HurriedClock(), Unready())
+    answer = await late.ask(AskRequest("why?", deadline_s=0.05))
+    assert (answer.status, answer.attempts) == ("delegated", ())
+    assert answer.notes[0] == "the client library was still being loaded; ask again"
 
 
 async def test_a_failed_run_over_http_200_is_a_failure(make_router, scripted):
@@ -427,7 +520,8 @@ async def test_sixty_questions_with_faults_of_every_kind_are_all_answered_once_o
     for answer in answers:
         good = [row for row in rows if row.question_id == answer.question_id and row.outcome == "answered"]
         assert len(good) == (1 if answer.status == "answered" else 0)
-    assert sum(row.cost_usd for row in rows) == pytest.approx(sum(answer.cost_usd for answer in answers))
+    known = sum(row.cost_usd for row in rows if row.cost_source != "estimate")
+    assert known == pytest.approx(sum(answer.cost_usd for answer in answers))
     assert {entry.fault for entry in scripted.model.log} - {None}
 
 

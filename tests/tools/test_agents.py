@@ -252,11 +252,49 @@ async def test_a_step_whose_tool_refuses_tells_the_tools_error_and_keeps_what_ca
     tmp_path: Path, vendors: ServedModel
 ):
     async with connected(tmp_path, vendor_settings(vendors, tmp_path)) as client:
-        told = await finished(client, "research-loop", {**IDEA, "symbol": "NOSUCHUSDT"})
+        told = await finished(client, "research-loop", {**IDEA, "start": "2011-01-01", "end": "2011-02-01"})
         assert told["status"] == "failed"
         assert told["error"]["step"] == "backtest"
-        assert "NOSUCHUSDT" in told["error"]["message"] + told["error"]["fix"]
+        assert told["error"]["fix"]
         assert [step["name"] for step in told["steps"]] == ["idea", "strategy", "validate"]
+
+
+async def test_everything_wrong_with_an_input_is_told_before_an_agent_is_paid(tmp_path: Path, vendors: ServedModel):
+    wrong = {
+        **IDEA,
+        "start": "2024-06-01",
+        "end": "yesterday",
+        "interval": "7",
+        "category": "futures",
+        "symbol": "B T C",
+    }
+    async with connected(tmp_path, vendor_settings(vendors, tmp_path)) as client:
+        told = (await client.call_tool("run_pipeline", {"name": "research-loop", "input": wrong})).structured_content
+        for part in ("'yesterday' is not a date", "unknown interval '7'", "category", "'B T C' is not a symbol"):
+            assert part in told["message"], part
+        backwards = {**IDEA, "start": "2024-06-01", "end": "2024-01-01"}
+        told = (
+            await client.call_tool("run_pipeline", {"name": "research-loop", "input": backwards})
+        ).structured_content
+        assert "is not after start" in told["message"]
+        unknown = {**IDEA, "symbol": "NOSUCHUSDT"}
+        told = (await client.call_tool("run_pipeline", {"name": "research-loop", "input": unknown})).structured_content
+        assert "NOSUCHUSDT" in told["message"]
+    assert vendors.model.log == []
+
+
+async def test_looks_at_a_waiting_pipeline_are_looks_at_one_job(tmp_path: Path):
+    async with connected(tmp_path) as client:
+        looks = [await finished(client, "research-loop", IDEA) for _ in range(3)]
+        assert {look["status"] for look in looks} == {"delegated"}
+        assert len({look["job_id"] for look in looks}) == 1
+        state = await call(client, "wait_for_job", job_id=looks[0]["job_id"])
+        assert state["progress"] < 1
+        assert "waits for your answer" in state["message"]
+        step = looks[0]["delegated"]
+        handed = await call(client, "submit_analysis", submission_id=step["submission_id"], answer=hosts_answer(step))
+        assert handed["job_id"] != looks[0]["job_id"]
+        assert (await finished(client, "research-loop", IDEA))["delegated"]["step"] == "strategy"
 
 
 async def test_hostile_material_changes_no_route_no_tool_call_and_leaks_nothing(tmp_path: Path, vendors: ServedModel):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from engine.analysis.comparison import METRICS, common_days, comparison_brief, paired_test
+from engine.core.run_settings import DEFAULT_FEES_PERCENT
 from engine.core.validation.bootstrap import optimal_block_length, stationary_indices
 
 TRADES = {"name": "trades", "long_entry": "hour == 3", "long_exit": "hour == 15"}
@@ -79,6 +80,14 @@ def test_other_costs_are_flagged(make_run):
     assert "slippage 0.2 %" in flags["different_costs"]["why"]
     # The same trades at higher costs are worse in everything.
     assert brief["dominated"]["by"] == {"B": ["A"]}
+
+
+def test_defaults_that_are_written_out_are_no_difference(make_run):
+    plain = make_run(TRADES)
+    taker, maker = DEFAULT_FEES_PERCENT[plain.run.data["category"]]
+    spelled = make_run(TRADES, taker_fee_percent=taker, maker_fee_percent=maker, leverage=1)
+    flags = {one["flag"] for one in comparison_brief([plain.run, spelled.run])["flags"]}
+    assert not {flag for flag in flags if flag.startswith("different_")}
 
 
 def test_a_ruined_run_leaves_no_days_to_compare(computed, ruined):

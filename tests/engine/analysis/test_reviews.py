@@ -51,6 +51,15 @@ def test_a_condition_that_never_holds_is_found(data):
     assert any("100000000" in one["where"] for one in found)
 
 
+def test_bounds_that_exclude_each_other_are_a_contradiction_without_any_data():
+    found = review({"name": "no", "long_entry": "close > 1e9 and close < 5", "max_bars": 5}, None)["findings"]
+    assert [(one["severity"], one["where"]) for one in found if one["kind"] == "contradiction"] == [
+        ("high", "long_entry")
+    ]
+    fine = review({"name": "yes", "long_entry": "close > 5 and close < 1e9", "max_bars": 5}, None)["findings"]
+    assert [one for one in fine if one["kind"] == "contradiction"] == []
+
+
 def test_rules_that_contradict_each_other_are_found(data):
     document = {
         "name": "clash",

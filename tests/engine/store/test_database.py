@@ -1,4 +1,5 @@
 import asyncio
+import os
 import sqlite3
 from pathlib import Path
 
@@ -34,6 +35,16 @@ async def keep(store, first, last):
 
 def file_of(url):
     return Path(url.removeprefix("sqlite:///"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+async def test_a_database_is_readable_by_its_owner_alone(tmp_path):
+    file = tmp_path / "lab.sqlite"
+    store = await Store.open(f"sqlite:///{file}")
+    try:
+        assert file.stat().st_mode & 0o777 == 0o600
+    finally:
+        await store.close()
 
 
 def test_the_known_schema_version_is_the_newest_migration():

@@ -214,10 +214,10 @@ def nameless(columns: dict[str, np.ndarray]) -> None:
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
-        (swapped, "goes back in time at row 4"),
-        (doubled, "repeats a bar at row 4"),
-        (shifted, "row 0 opens at"),
-        (impossible, "row 7 is no candle"),
+        (swapped, "goes back in time at (line 6|row 5)"),
+        (doubled, "repeats a bar at (line 6|row 5)"),
+        (shifted, "(line 2|row 1) opens at"),
+        (impossible, "(line 9|row 8) is no candle .*: open .*, high .*, low .*, close"),
         (unknown, "empty or infinite numbers in column 'close'"),
         (nameless, "has no times"),
     ],
