@@ -236,11 +236,15 @@ async def test_six_runs_still_fit_a_short_answer(tmp_path: Path) -> None:
         assert tokens_of(answer["brief"]) <= MOST_TOKENS
 
 
-@pytest.mark.parametrize("arguments", [{}, {"strategy": "ema_cross", "code": "x = 1"}])
-async def test_a_review_takes_either_a_strategy_or_code(tmp_path: Path, arguments: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [({}, "neither a strategy nor code"), ({"strategy": "ema_cross", "code": "x = 1"}, "both a strategy and code")],
+)
+async def test_a_review_takes_either_a_strategy_or_code(tmp_path: Path, arguments: dict[str, Any], found: str) -> None:
     async with connected(tmp_path) as client:
         error = await refused(client, "code_review_strategy", arguments)
-        assert "strategy or code" in error["message"]
+        assert found in error["message"]
+        assert "give one: strategy" in error["fix"]
 
 
 async def silent(done: float, total: float | None = None, message: str | None = None) -> None:
