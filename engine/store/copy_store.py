@@ -12,6 +12,7 @@ from sqlalchemy import and_, func, insert, select, update
 from engine.core.holdout import Withheld
 from engine.core.resemblance import SAME_CORRELATION, resemblance
 from engine.core.series import Series
+from engine.core.sketches import MarketSketch, sketch_of
 from engine.core.timeframes import next_open, step_ms
 from engine.core.underlyings import underlying_of
 from engine.store.candle_store import CandleStore, read_buckets
@@ -90,6 +91,7 @@ class CopyStore(CandleStore, StudyStore):
 
     async def note_seen_before(self, study_id: str) -> bool:
         """Add what probes, and trials under another name, saw of a new study's holdout before; return whether any did."""
+        sketches = await self._read(lambda connection: _stored_sketches(connection, study_id))
 
         async def change(connection: AsyncConnection) -> list[Statement]:
             study = dict((await connection.execute(select(STUDIES).where(STUDIES.c.id == study_id))).mappings().one())
@@ -101,7 +103,7 @@ class CopyStore(CandleStore, StudyStore):
             ).scalar_one_or_none()
             if from_ms is None:
                 return []
-            every = await same_markets(connection, own)
+            every = await same_markets(connection, own, sketches)
             seen = [*await seen_by_probes(connection, every, from_ms)]
             if copies := every - own:
                 seen += await _seen_on_copies(connection, copies, from_ms)
@@ -115,6 +117,18 @@ class CopyStore(CandleStore, StudyStore):
         said = await self._write(change)
         await self.testify(said)
         return bool(said)
+
+
+async def _stored_sketches(connection: AsyncConnection, study_id: str) -> list[MarketSketch]:
+    """Return how the markets of a study look by the candles that are stored; nothing may have been evaluated on them yet."""
+    asked = select(STUDIES.c.feed, STUDIES.c.category, STUDIES.c.symbols).where(STUDIES.c.id == study_id)
+    feed, category, symbols = (await connection.execute(asked)).one()
+    mine = [
+        each
+        for each in await _traded(connection)
+        if (each.feed, each.category) == (feed, category) and each.symbol in json.loads(symbols)
+    ]
+    return [sketch_of(each.symbol, each.interval, await _all_bars(connection, each)) for each in mine]
 
 
 async def _seen_on_copies(connection: AsyncConnection, coins: frozenset[Coin], from_ms: int) -> list[dict[str, Any]]:

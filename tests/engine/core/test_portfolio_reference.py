@@ -197,7 +197,10 @@ class PlainAccount:
         used = sum(other.quantity * other.price for other in self.symbols if other.side)
         if sum(other.side != 0 for other in self.symbols) >= self.most:
             return
-        money = min(equity * execution.leverage * execution.size_value / self.slots, equity * execution.leverage - used)
+        # Fees of opening and of closing at the bankruptcy price, per unit of equity; set aside above leverage 1.
+        fees = execution.taker_fee_fraction * (2 * execution.leverage + 1) if execution.leverage > 1 else 0.0
+        power = equity * execution.leverage / (1 + fees)
+        money = min(power * execution.size_value / self.slots, power - used)
         if money <= 0:
             return
         one.side, one.quantity, one.entry, one.paid = way, money / price, price, 0.0
@@ -306,7 +309,7 @@ def test_a_position_above_the_first_maintenance_tier_is_refused_by_name() -> Non
     signals = make_signals(20, np.random.default_rng(1), 0.0)
     signals.long_entry[2] = True
     leg = Leg(candles, signals, ExecutionSettings(capital=1.0, leverage=5.0, margin_tiers=TIERS))
-    with pytest.raises(BadRequest, match=r"BIG: the position of .* is worth 10,000") as refused:
+    with pytest.raises(BadRequest, match=r"BIG: the position of .* is worth 9,940") as refused:
         simulate_portfolio({"BIG": leg}, PortfolioSettings(capital=2_000.0))
     assert "settings.capital" in refused.value.fix
 
