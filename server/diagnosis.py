@@ -167,7 +167,7 @@ async def check_exchange(feed: Feed, clock: Clock) -> Finding:
 def check_compiler() -> Finding:
     """Compile a function and look where compiled kernels are kept."""
     try:
-        from engine.core.compilation import njit
+        from numba import njit
 
         @njit
         def double(value: int) -> int:

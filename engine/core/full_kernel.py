@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from engine.core import kernel
 from engine.core.candles import FloatColumn
-from engine.core.compilation import njit
 from engine.core.fill_rules import gross_of, level_at, part_of_loop
 from engine.core.full_exits import AT_OPEN, INSIDE, NOWHERE, live_through, magnify, target_of, touch
 from engine.core.full_layout import (

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from engine.core.candles import FloatColumn
-from engine.core.compilation import njit
 from engine.core.fill_rules import (
     NOT_REFUSED,
     distance_at,

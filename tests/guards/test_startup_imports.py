@@ -83,8 +83,6 @@ except SystemExit as ended:
 sys.stderr.write(json.dumps([name for name, module in sys.modules.items() if module is not None]))
 """
 NEVER_FOR_A_CALL = {
-    "scipy",
-    "cffi",
     "jsonschema",
     "pandas",
     "pyarrow",

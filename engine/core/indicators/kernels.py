@@ -28,7 +28,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if not compiled:
             # numba takes 0.6 s to import; validating a strategy and listing indicators do without it.
-            from engine.core.compilation import njit
+            from numba import njit
 
             # Python's error at a division by zero is a branch in every loop that divides.
             compiled.append(njit(cache=True, nogil=True, error_model="numpy")(function))

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from engine.core import full_layout as unit
 from engine.core import kernel
 from engine.core.candles import FloatColumn, TimeColumn
-from engine.core.compilation import njit
 from engine.core.fill_rules import EQUITY_FRACTION, QUOTE, gross_of, part_of_loop, whole_steps_down
 from engine.core.fill_rules import QUANTITY as FIXED_QUANTITY
 from engine.core.full_exits import live_through

@@ -8,10 +8,10 @@ rises and falls with the close, rounding included. Figures are those of the bar 
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from engine.core.candles import FloatColumn
-from engine.core.compilation import njit
 from engine.core.fill_rules import (
     NOT_REFUSED,
     exit_inside,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from engine.core.candles import FloatColumn
-from engine.core.compilation import njit
 from engine.core.sweep.plan import Relation
 
 WORD_BARS = 64

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from engine.core.compilation import njit
 from engine.core.validation.return_matrix import FloatArray
 
 # Rows of the table of outcomes: relative rank of the chosen trial in the other half, its score there and here.

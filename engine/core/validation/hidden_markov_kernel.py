@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import njit
 
-from engine.core.compilation import njit
 from engine.core.validation.return_matrix import FloatArray
 
 _LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
